@@ -1,0 +1,47 @@
+# Two commands on a fresh machine with Python >= 3.11: `make demo` and `make test`.
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+BIN := .venv/bin
+UV := VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv
+
+.PHONY: help setup demo test check bench soak fix lock clean
+help: ## This list
+	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: .venv/.ready ## A digit reader is shown cats, live in the terminal (ARGS="--seconds 60" is passed on)
+	@$(BIN)/oodwatch demo $(ARGS)
+
+test: check ## Static checks and all tests
+	$(BIN)/python -m pytest --durations=5 $(ARGS)
+
+check: .venv/.ready ## Static checks and unit tests: no service, under a minute
+	$(BIN)/ruff format --check pipeline tests
+	$(BIN)/ruff check pipeline tests
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(if $(filter check,$(MAKECMDGOALS)),$(BIN)/python -m pytest tests/unit)
+
+bench: .venv/.ready ## Speed, as ratios in one run (minutes)
+	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+soak: .venv/.ready ## Kill the worker at random moments and account for every record (minutes)
+	$(BIN)/python -m tests.faults.soak $(ARGS)
+
+fix: .venv/.ready ## Format, and mend what can be mended safely
+	$(BIN)/ruff format pipeline tests
+	$(BIN)/ruff check --fix pipeline tests
+
+setup: .venv/.ready ## Make .venv from the locks
+
+.venv/.ready: pyproject.toml requirements.lock requirements-torch.lock .ci/setup
+	@PYTHON="$(PYTHON)" UV_VERSION="$(UV_VERSION)" bash .ci/setup
+	@touch $@
+
+# One resolution, written to two files: torch and what only its CUDA build needs can then be left out
+# where there is no GPU. Hashes, but no addresses.
+lock: .venv/.ready ## Resolve all dependencies anew
+	$(UV) pip compile pyproject.toml --all-extras --universal --generate-hashes --no-annotate --no-header -q -U -o .venv/all.lock
+	awk '/^[a-z]/ { torch = /^(torch|triton|nvidia-|cuda-)/ } { print > (torch ? "requirements-torch.lock" : "requirements.lock") }' .venv/all.lock
+
+clean: ## Remove everything that was made
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

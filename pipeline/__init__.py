@@ -1,0 +1,17 @@
+"""oodwatch: watches an image classifier in production.
+
+    folder of images ──► produce ──► spool (durable log) or Kafka topic
+                                          │
+    worker.py       record → decoded image → batch → logits, features → energy → row
+                                          │   one transaction:
+                                          │   cursor, rows, roll-up parts, samples, dead letters
+                                          ▼
+                                     SQL database
+                                          ▲
+    calibrate.py    in-distribution images → Reference (threshold, edges, feature statistics)
+
+Processes meet only in the database. Imports point down:
+
+    cli → demo → assembly → worker | calibrate → stages → ingest | models | storage
+        → scoring | shift → records → errors
+"""

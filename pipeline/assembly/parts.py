@@ -1,0 +1,138 @@
+"""Composition: settings → the parts of a process. Torch is imported only when a model is needed."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Engine
+
+from pipeline.errors import UsageError
+from pipeline.records import Outputs, Scores, utc_now
+from pipeline.settings import Settings, SourceSettings, load_settings
+from pipeline.storage.engine import open_database
+
+if TYPE_CHECKING:
+    from pipeline.models.classifier import Classifier
+    from pipeline.models.package import ModelPackage
+    from pipeline.stages.preparation import Preparation
+
+
+@dataclass(frozen=True, slots=True)
+class ModelParts:
+    """A loaded model with the preparation that belongs to it."""
+
+    package: ModelPackage
+    classifier: Classifier
+    preparation: Preparation
+
+
+def settings_from(
+    *,
+    database: str | None = None,
+    source: str | None = None,
+    model: Path | None = None,
+    deployment: str | None = None,
+    reference: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    max_batch: int | None = None,
+) -> Settings:
+    """Settings with the flags of a command; None = not given."""
+    settings = load_settings(
+        database=database,
+        source=None if source is None else SourceSettings(url=source),
+        model=model,
+        deployment=deployment,
+        reference=reference,
+    )
+    chosen = {
+        name: value
+        for name, value in (("device", device), ("dtype", dtype), ("max_batch", max_batch))
+        if value is not None
+    }
+    if not chosen:
+        return settings
+    return load_settings(**{**dict(settings), "worker": {**settings.worker.model_dump(), **chosen}})
+
+
+def required_model(settings: Settings) -> Path:
+    """The model package that flag, environment or file name."""
+    if settings.model is None:
+        raise UsageError("no model is named; add --model DIR (make one with `oodwatch package`)")
+    return settings.model
+
+
+def required_source(settings: Settings) -> str:
+    """The source that flag, environment or file name."""
+    if settings.source.url is None:
+        raise UsageError("no source is named; add --source spool:DIR/topic")
+    return settings.source.url
+
+
+def open_model(settings: Settings) -> ModelParts:
+    """Load the package and put the model on its device."""
+    from pipeline.models.classifier import Classifier
+    from pipeline.models.package import load_package
+
+    package = load_package(required_model(settings))
+    worker = settings.worker
+    classifier = Classifier(package, device=worker.device, dtype=worker.dtype, compile=worker.compile)
+    return ModelParts(package, classifier, make_preparation(settings, package))
+
+
+def make_preparation(settings: Settings, package: ModelPackage) -> Preparation:
+    """How records of this package are read, decoded and cut."""
+    from pipeline.ingest.decode import DecodeLimits
+    from pipeline.ingest.message import MessageLimits
+    from pipeline.stages.preparation import Preparation
+
+    limits = settings.limits
+    return Preparation(
+        preprocessing=package.spec.preprocessing,
+        message_limits=MessageLimits(
+            max_bytes=limits.max_bytes,
+            max_future=timedelta(minutes=limits.max_future_minutes),
+            horizon=settings.retention.keep,
+        ),
+        decode_limits=DecodeLimits(max_pixels=limits.max_pixels),
+        clock=utc_now,
+    )
+
+
+def make_isolated(settings: Settings) -> tuple[Preparation, Classifier]:
+    """The same model, built in a child process."""
+    parts = open_model(settings)
+    return parts.preparation, parts.classifier
+
+
+def score_outputs(outputs: Outputs, *, temperature: float) -> Scores:
+    """Energy, msp, class and finite check of a batch."""
+    from pipeline.scoring.energy import score_logits
+
+    return score_logits(outputs, temperature)
+
+
+def energy_score(temperature: float) -> partial[Scores]:
+    """The score of a reference that uses plain energy."""
+    return partial(score_outputs, temperature=temperature)
+
+
+def open_database_of(settings: Settings) -> Engine:
+    """The database, migrated where it is a new SQLite file."""
+    return open_database(settings.database_url)
+
+
+def decode_threads(settings: Settings) -> int:
+    """One fewer than there are cores, at most 8, unless set."""
+    return settings.worker.decode_threads or max(1, min(8, (os.cpu_count() or 2) - 1))
+
+
+def owner_name() -> str:
+    """Who moved a cursor: host and process."""
+    return f"{socket.gethostname()}:{os.getpid()}"

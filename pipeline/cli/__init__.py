@@ -1,0 +1,1 @@
+"""The command `oodwatch`: one module per group of commands."""

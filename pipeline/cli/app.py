@@ -1,0 +1,77 @@
+"""The command line: which commands there are, and how every error becomes one line and an exit code."""
+
+import logging
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Annotated, Any
+
+import typer
+
+from pipeline.cli import admin, data, model, run
+from pipeline.errors import OodwatchError
+
+app = typer.Typer(
+    name="oodwatch",
+    help="Watch an image classifier in production: every image scored exactly once by its energy.\n\n"
+    "A first look: oodwatch demo\n\n"
+    "Then, for your own model: package, calibrate, produce, worker, ledger, export.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+PANELS: dict[str, dict[str, Callable[..., Any]]] = {
+    "See it": {"demo": run.demo},
+    "Model": {
+        "package": model.package,
+        "score": model.score,
+        "calibrate": model.calibrate,
+        "references": model.references,
+    },
+    "Run": {"produce": data.produce, "worker": run.worker},
+    "Look": {"ledger": data.ledger, "dead-letters": data.dead_letters},
+    "Administer": {"init": admin.init, "migrate": admin.migrate, "forget": data.forget},
+}
+for panel, commands in PANELS.items():
+    for name, function in commands.items():
+        app.command(name, rich_help_panel=panel)(function)
+export = typer.Typer(help="Write stored rows to a file.", no_args_is_help=True)
+export.command("scores")(data.export_scores)
+app.add_typer(export, name="export", rich_help_panel="Look")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"oodwatch {version('oodwatch')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens, to stderr.")] = False,
+) -> None:
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+
+
+def main() -> None:
+    """Run a command; errors that a user can answer end as one line on stderr."""
+    try:
+        app()
+    except OodwatchError as error:
+        typer.echo(f"oodwatch: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("oodwatch: interrupted", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)

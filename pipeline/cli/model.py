@@ -1,0 +1,280 @@
+"""Commands about a model: package, score, calibrate, references."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline.cli.output import (
+    Database,
+    Device,
+    Dtype,
+    Json,
+    Model,
+    note,
+    print_json,
+    print_lines,
+    progress_bar,
+)
+from pipeline.errors import UsageError
+
+if TYPE_CHECKING:
+    from pipeline.calibrate import Calibration
+
+
+def package(
+    out: Annotated[Path, typer.Argument(help="The folder to make.")],
+    architecture: Annotated[
+        str,
+        typer.Option(metavar="FILE.py:FUNCTION|MODULE:FUNCTION", help="Returns the network, without weights."),
+    ],
+    weights: Annotated[Path, typer.Option(help="A state dict: .safetensors, .pt, .pth or .th. Nothing is unpickled.")],
+    classes: Annotated[Path, typer.Option(help="A text file, one class name a line, in the order of the logits.")],
+    input_size: Annotated[int, typer.Option(metavar="N", help="The network sees N x N pixels.")],
+    mean: Annotated[str, typer.Option(metavar="a,b,c", help="Per channel, on a 0..1 scale.")],
+    std: Annotated[str, typer.Option(metavar="a,b,c", help="Per channel, on a 0..1 scale.")],
+    head: Annotated[str, typer.Option(help="Name of the last linear layer; its input is the feature vector.")],
+    name: Annotated[str | None, typer.Option(help="Default: the folder's name.")] = None,
+    version: Annotated[str, typer.Option(help="Your own version of the model.")] = "1",
+    resize: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Shorter side before the centre crop. Default: --input-size."),
+    ] = None,
+    colour: Annotated[str, typer.Option(help="Channel order that the network was trained on: RGB or BGR.")] = "RGB",
+    exif_orientation: Annotated[
+        bool,
+        typer.Option("--exif-orientation", help="Turn images upright first. Most training code does not."),
+    ] = False,
+    argument: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Keyword argument of the function; repeatable."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing folder.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Make a model package: weights, architecture and preprocessing in one folder with one hash.
+
+    Example: oodwatch package models/resnet20 --architecture resnet.py:resnet20 --weights resnet20.th
+    --classes classes.txt --input-size 32 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --head linear
+    """
+    from pipeline.models.packaging import make_package
+    from pipeline.models.preprocessing import Preprocessing
+
+    made = make_package(
+        out,
+        architecture=architecture,
+        weights=weights,
+        classes=classes,
+        head=head,
+        preprocessing=Preprocessing(
+            input_size=input_size,
+            resize=resize or input_size,
+            mean=_triple("--mean", mean),
+            std=_triple("--std", std),
+            colour=colour.upper(),
+            exif_orientation=exif_orientation,
+        ),
+        name=name,
+        version=version,
+        arguments=dict(_argument(text) for text in argument or ()),
+        force=force,
+    )
+    if as_json:
+        print_json({"package": str(out), "model": made.model_id, "classes": len(made.spec.classes)})
+    else:
+        typer.echo(f"{out}: {made.model_id}, {len(made.spec.classes)} classes")
+        note("next: oodwatch calibrate --model " + str(out) + " IMAGES")
+
+
+def score(
+    paths: Annotated[list[Path], typer.Argument(help="Folders (recursively, by image suffix) and files.")],
+    model: Model = None,
+    temperature: Annotated[float, typer.Option(help="T of the energy; 1 in the paper.")] = 1.0,
+    device: Device = None,
+    dtype: Dtype = None,
+    as_json: Json = False,
+) -> None:
+    """Score image files: energy (nats, higher is more unusual), maximum softmax, class. No database.
+
+    Example: oodwatch score --model models/resnet20 holiday-photos --json
+    """
+    from pipeline.assembly.parts import decode_threads, energy_score, open_model, settings_from
+    from pipeline.ingest.image_files import find_images
+    from pipeline.stages.files import score_files
+
+    settings = settings_from(model=model, device=device, dtype=dtype)
+    files = find_images(paths)
+    parts = open_model(settings)
+    classes = parts.package.spec.classes
+    failed = 0
+    with progress_bar("scoring", len(files), quiet=not as_json) as bar:
+        for batch in score_files(
+            [file.path for file in files],
+            parts.preparation,
+            parts.classifier,
+            energy_score(temperature),
+            threads=decode_threads(settings),
+        ):
+            lines: list[tuple[int, dict[str, object]]] = [
+                (index, {"file": files[index].name, "error": why}) for index, why in batch.failed
+            ]
+            for i, index in enumerate(batch.files):
+                label = int(batch.scores.class_index[i])
+                lines.append(
+                    (
+                        index,
+                        {
+                            "file": files[index].name,
+                            "energy": float(batch.scores.energy[i]),
+                            "msp": float(batch.scores.msp[i]),
+                            "class": classes[label],
+                            "class_index": label,
+                        },
+                    )
+                )
+            failed += len(batch.failed)
+            bar.advance(len(lines))
+            for _, line in sorted(lines, key=lambda item: item[0]):
+                _print_score(line, as_json)
+    if failed:
+        raise typer.Exit(1)
+
+
+def calibrate(
+    images: Annotated[
+        Path,
+        typer.Argument(help="In-distribution images: class folders, a flat folder, or a CSV with file[,label]."),
+    ],
+    model: Model = None,
+    database: Database = None,
+    target_fpr: Annotated[float, typer.Option(help="Share of normal images that may be flagged.")] = 0.05,
+    temperature: Annotated[float, typer.Option(help="T of the energy. Never choose it on these images.")] = 1.0,
+    representative: Annotated[
+        bool,
+        typer.Option("--representative", help="Class shares and features here are those of normal traffic."),
+    ] = False,
+    device: Device = None,
+    dtype: Dtype = None,
+    as_json: Json = False,
+) -> None:
+    """Make the reference that production is held against: threshold, histogram edges, feature statistics.
+
+    Use images that the model was not trained on, at least 2,000, independent of each other.
+
+    Example: oodwatch calibrate --model models/resnet20 validation-images
+    """
+    from pipeline.assembly.calibrating import run_calibration
+    from pipeline.assembly.parts import settings_from
+
+    settings = settings_from(model=model, database=database, device=device, dtype=dtype)
+    if not 0 < target_fpr < 1:
+        raise UsageError(f"--target-fpr {target_fpr}: must lie between 0 and 1")
+    if not temperature > 0:
+        raise UsageError(f"--temperature {temperature}: must be above 0")
+    files = _calibration_files(images)
+    with progress_bar("calibrating", len(files)) as bar:
+        made = run_calibration(
+            settings,
+            files,
+            target_fpr=target_fpr,
+            temperature=temperature,
+            representative=representative,
+            progress=bar.advance,
+        )
+    _print_calibration(made, as_json)
+    if made.failed:
+        raise typer.Exit(1)
+
+
+def references(database: Database = None, as_json: Json = False) -> None:
+    """List the references in a database.
+
+    Example: oodwatch references
+    """
+    from pipeline.assembly.parts import open_database_of, settings_from
+    from pipeline.storage.engine import reading, translated_errors
+    from pipeline.storage.references import list_references
+
+    engine = open_database_of(settings_from(database=database))
+    with translated_errors(engine.url), reading(engine).connect() as conn:
+        lines = list_references(conn)
+    print_lines(lines, as_json=as_json, empty="no references yet; make one with `oodwatch calibrate`")
+
+
+def _print_score(line: dict[str, object], as_json: bool) -> None:
+    if as_json:
+        print_json(line)
+    elif "error" in line:
+        note(f"{line['file']}: {line['error']}")
+    else:
+        typer.echo(f"{line['energy']:12.6f} {line['msp']:9.6f}  {line['class']!s:<16} {line['file']}")
+
+
+def _print_calibration(made: Calibration, as_json: bool) -> None:
+    from pipeline.shift.threshold import PROVISIONAL_BELOW, promise
+
+    reference = made.reference
+    for file, why in made.failed[:10]:
+        note(f"skipped {file}: {why}")
+    if len(made.failed) > 10:
+        note(f"... and {len(made.failed) - 10} more")
+    if made.duplicates:
+        note(f"{made.duplicates} images repeat others byte for byte; they are no independent evidence")
+    if as_json:
+        print_json(
+            {
+                "reference": reference.name,
+                "model": reference.model_id,
+                "n": reference.n,
+                "threshold": reference.threshold,
+                "p0_low": reference.p0_low,
+                "p0_high": reference.p0_high,
+                "provisional": reference.n < PROVISIONAL_BELOW,
+                "rank": reference.rank,
+                "target_fpr": reference.target_fpr,
+                "temperature": reference.temperature,
+                "skipped": len(made.failed),
+                "duplicates": made.duplicates,
+            }
+        )
+        return
+    typer.echo(f"{reference.name}: threshold {reference.threshold:.4f} nats from {reference.n:,} images")
+    typer.echo(promise(reference.n, reference.target_fpr))
+
+
+def _calibration_files(images: Path) -> list[tuple[Path, str | None]]:
+    from pipeline.ingest.image_files import find_images, read_manifest
+
+    if images.suffix.lower() == ".csv":
+        return read_manifest(images)
+    files = find_images([images])
+    if not files:
+        raise UsageError(
+            f"{images}: no image in it (.jpg, .png, .webp, .bmp, .tif, .npy); name a folder of images or a CSV"
+        )
+    folders = Counter(file.path.parent for file in files)
+    labelled = images.is_dir() and images not in folders
+    return [(file.path, file.path.parent.name if labelled else None) for file in files]
+
+
+def _triple(flag: str, text: str) -> tuple[float, float, float]:
+    try:
+        a, b, c = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"{flag} {text!r}: give three numbers, as 0.485,0.456,0.406") from error
+    return a, b, c
+
+
+def _argument(text: str) -> tuple[str, object]:
+    import json
+
+    name, separator, value = text.partition("=")
+    if not separator or not name.isidentifier():
+        raise UsageError(f"--argument {text!r}: write NAME=VALUE, as num_classes=10")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value

@@ -1,0 +1,110 @@
+"""Commands that run: worker, demo."""
+
+import signal
+import sys
+import threading
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.output import (
+    Database,
+    Deployment,
+    Device,
+    Dtype,
+    Json,
+    Model,
+    Source,
+    note,
+    print_json,
+    progress_bar,
+)
+
+
+def worker(
+    source: Source = None,
+    database: Database = None,
+    model: Model = None,
+    deployment: Deployment = None,
+    reference: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Default: the newest reference of the model.")
+    ] = None,
+    start_at: Annotated[
+        str, typer.Option("--from", metavar="earliest|latest|TIME", help="Where to begin without a cursor.")
+    ] = "earliest",
+    drain: Annotated[bool, typer.Option("--drain", help="End when what is in the log now is stored.")] = False,
+    max_batch: Annotated[int | None, typer.Option(min=1, help="Images in one forward pass.")] = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    as_json: Json = False,
+) -> None:
+    """Score what the log holds: every record ends as exactly one row or exactly one dead letter.
+
+    Ends in order on Ctrl-C or SIGTERM within 20 s; killing it at any moment loses nothing.
+
+    Example: oodwatch worker --source spool:spool/images --model models/resnet20
+    """
+    from pipeline.assembly.parts import settings_from
+    from pipeline.assembly.working import run_worker
+
+    settings = settings_from(
+        source=source,
+        database=database,
+        model=model,
+        deployment=deployment,
+        reference=reference,
+        device=device,
+        dtype=dtype,
+        max_batch=max_batch,
+    )
+    stop = stop_on_signals()
+    with progress_bar("scoring", None, quiet=as_json) as bar:
+        progress = run_worker(settings, start_at=start_at, drain=drain, stop=stop, on_progress=bar.set, say=note)
+    line = {
+        "scored": progress.scored,
+        "dead_letters": progress.dead,
+        "flagged": progress.flagged,
+        "expired": progress.expired,
+        "fenced": progress.fenced,
+    }
+    if as_json:
+        print_json(line)
+    else:
+        typer.echo(
+            f"scored {progress.scored:,}, dead letters {progress.dead:,}, flagged {progress.flagged:,}"
+            + (f", expired in the log before they were read {progress.expired:,}" if progress.expired else "")
+        )
+
+
+def demo(
+    headless: Annotated[bool, typer.Option("--headless", help="No live table.")] = False,
+    seconds: Annotated[int, typer.Option(min=5, metavar="N", help="How long images are sent.")] = 30,
+    as_json: Json = False,
+) -> None:
+    """A digit reader that is shown cats: trains, calibrates, produces, scores, and shows it live.
+
+    Example: oodwatch demo
+    """
+    from pipeline.demo.scenario import run_demo
+
+    live = not headless and not as_json and sys.stderr.isatty()
+    summary = run_demo(seconds=seconds, live=live, stop=stop_on_signals(), say=note)
+    if as_json:
+        print_json(summary.as_dict())
+    else:
+        typer.echo(summary.as_text())
+
+
+def stop_on_signals() -> threading.Event:
+    """An event that the first SIGINT or SIGTERM sets; the second ends at once, which is safe by design."""
+    stop = threading.Event()
+
+    def handle(number: int, _frame: object) -> None:
+        if stop.is_set():
+            sys.exit(128 + number)
+        stop.set()
+        note("stopping; once more to end at once")
+
+    signal.signal(signal.SIGINT, handle)
+    signal.signal(signal.SIGTERM, handle)
+    return stop

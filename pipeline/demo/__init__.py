@@ -1,0 +1,1 @@
+"""A digit reader that is shown cats."""

@@ -1,0 +1,89 @@
+"""Which files a person means by a folder, a file or a manifest."""
+
+import csv
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import UsageError
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".npy"})
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFile:
+    """A file, how it was named, and what its path says."""
+
+    path: Path
+    name: str  # as given, with '/'
+    relative: str  # below the argument that led to it, with '/'
+
+    @property
+    def parent(self) -> str:
+        """The parent folder's name."""
+        return self.path.parent.name
+
+
+def find_images(paths: Sequence[Path]) -> list[FoundFile]:
+    """Folders recursively by image suffix, a named file always; sorted by name.
+
+    Raises UsageError for a path that does not exist or a folder that cannot be read.
+    """
+    return _find(paths, lambda path: path.suffix.lower() in SUFFIXES)
+
+
+def find_regular_files(paths: Sequence[Path]) -> list[FoundFile]:
+    """Every regular file, whatever its suffix: what is no image shall end as a dead letter."""
+    return _find(paths, lambda path: True)
+
+
+def read_manifest(path: Path) -> list[tuple[Path, str | None]]:
+    """(file, label) of a CSV with a column `file` and perhaps `label`; relative to the CSV's folder.
+
+    Raises UsageError that names the line.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as lines:
+            reader = csv.DictReader(lines)
+            if "file" not in (reader.fieldnames or ()):
+                raise UsageError(f"{path}: no column 'file'; it has {', '.join(reader.fieldnames or ()) or 'nothing'}")
+            rows = [(line, row["file"], row.get("label") or None) for line, row in enumerate(reader, start=2)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"{path}: {error}") from error
+    if not rows:
+        raise UsageError(f"{path}: no line below the header")
+    files = [(path.parent / name, label) for _, name, label in rows]
+    for (line, name, _), (file, _) in zip(rows, files, strict=True):
+        if not file.is_file():
+            raise UsageError(f"{path}, line {line}: there is no file {name!r}")
+    return files
+
+
+def _find(paths: Sequence[Path], wanted: Callable[[Path], bool]) -> list[FoundFile]:
+    found: list[FoundFile] = []
+    for argument in paths:
+        if argument.is_dir():
+            found += [
+                FoundFile(path, path.as_posix(), path.relative_to(argument).as_posix())
+                for path in _walk(argument)
+                if wanted(path)
+            ]
+        elif argument.exists():
+            found.append(FoundFile(argument, argument.as_posix(), argument.name))
+        else:
+            raise UsageError(f"{argument}: there is no such file or folder")
+    return sorted(found, key=lambda file: file.name)
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Regular files below a folder; links to folders are not followed, so there are no loops."""
+
+    def refuse(error: OSError) -> None:
+        raise UsageError(f"{error.filename}: {error.strerror}; make the folder readable") from error
+
+    for home, _, names in os.walk(folder, onerror=refuse):
+        for name in names:
+            path = Path(home) / name
+            if path.is_file():
+                yield path

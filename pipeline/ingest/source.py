@@ -1,0 +1,71 @@
+"""The source protocol: a partitioned log, as the worker sees it. The spool and Kafka speak it.
+
+Two roles, because two threads use it: exactly one thread polls a Subscription; the writer thread
+asks a Topic about identities and bounds.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from pipeline.records import Bounds, Record
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """Consecutive records of one partition, in offset order."""
+
+    topic_id: str  # the incarnation that they were fetched from
+    records: tuple[Record, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Poll:
+    """What one poll saw. Revocations happened before assignments, assignments before records."""
+
+    revoked: frozenset[int] = frozenset()
+    assigned: frozenset[int] = frozenset()
+    fetched: Mapping[int, Fetched] | None = None
+    out_of_range: frozenset[int] = frozenset()  # the position is no longer in the log
+
+
+class Subscription(Protocol):
+    """One member of the group that shares a topic's partitions. Used by one thread only."""
+
+    def poll(self, timeout_s: float) -> Poll:
+        """Wait up to `timeout_s` for records; never longer. While paused, return none."""
+
+    def seek(self, partition: int, offset: int) -> None:
+        """Set where the next poll reads an assigned partition."""
+
+    def pause(self) -> None:
+        """Stop fetching from all assigned partitions together; polling goes on."""
+
+    def resume(self) -> None:
+        """Fetch again from all assigned partitions together."""
+
+    def acknowledge(self, ends: Mapping[int, int]) -> None:
+        """Tell the log, advisory and without waiting, what is stored: {partition: next offset}."""
+
+    def close(self) -> None:
+        """Leave the group."""
+
+
+class Topic(Protocol):
+    """What the log says about itself. Safe to use from a thread of its own."""
+
+    @property
+    def name(self) -> str:
+        """The topic's name."""
+
+    def topic_id(self) -> str:
+        """The present incarnation's id, asked now and not remembered."""
+
+    def bounds(self, partitions: Collection[int] | None = None) -> list[Bounds]:
+        """First and next offset of the given partitions (all by default), ascending."""
+
+    def offset_at(self, partition: int, timestamp_us: int) -> int:
+        """The first offset whose record is not older than the time, else the end."""
+
+    def close(self) -> None:
+        """Let go of connections."""

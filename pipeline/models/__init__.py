@@ -1,0 +1,1 @@
+"""The classifier: its package on disk, its preprocessing, its forward pass."""

@@ -1,0 +1,1 @@
+"""Pure maths on logits and features."""

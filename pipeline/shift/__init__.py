@@ -1,0 +1,1 @@
+"""Pure maths on counts and scores: threshold, histogram edges, roll-ups."""

@@ -1,0 +1,1 @@
+"""The worker's rooms: one module per thread or stage."""

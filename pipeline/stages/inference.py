@@ -1,0 +1,230 @@
+"""Batches → logits, features → energy. Owns the device; isolates what a batch cannot survive.
+
+Out of memory halves the batch and goes on. Any other failure is bisected to the culprit, which becomes
+a dead letter while its neighbours are scored. A model that fails on most images is not the records'
+fault: the worker then stops, before it has emptied a topic into the dead letters.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Protocol
+
+import numpy as np
+
+from pipeline.errors import ModelFailure
+from pipeline.records import (
+    DeadLetter,
+    Outputs,
+    Pixels,
+    PreparedImage,
+    Range,
+    Reason,
+    Record,
+    Reference,
+    ScoredBatch,
+    Scores,
+)
+from pipeline.stages.preparation import Prepared
+
+logger = logging.getLogger(__name__)
+
+
+class Model(Protocol):
+    """The part of a classifier that the worker needs."""
+
+    def predict(self, batch: Pixels) -> Outputs:
+        """Logits and features of (B, N, N, 3) uint8 images."""
+
+
+Score = Callable[[Outputs], Scores]
+ScoreAlone = Callable[[Record], tuple[PreparedImage, Outputs] | DeadLetter]
+
+
+class Inference:
+    """Scores prepared ranges, never more than `cap` images in one forward pass."""
+
+    def __init__(
+        self,
+        model: Model,
+        score: Score,
+        reference: Reference,
+        *,
+        max_batch: int,
+        is_out_of_memory: Callable[[BaseException], bool],
+        is_fatal: Callable[[BaseException], bool],
+        free_memory: Callable[[], None],
+        score_alone: ScoreAlone,
+        clock: Callable[[], datetime],
+        breaker_window: int = 1000,
+    ) -> None:
+        self._model = model
+        self._score = score
+        self._reference = reference
+        self._max_batch = max_batch
+        self._is_out_of_memory = is_out_of_memory
+        self._is_fatal = is_fatal
+        self._free_memory = free_memory
+        self._score_alone = score_alone
+        self._clock = clock
+        self._recent_failures: deque[bool] = deque(maxlen=breaker_window)
+        self._good_batches = 0
+        self.cap = max_batch
+
+    def score_ranges(self, ranges: Sequence[Range], prepared: Sequence[Sequence[Prepared]]) -> ScoredBatch:
+        """Run the model over the images of several ranges; every record ends scored or dead.
+
+        `prepared[i]` holds the prepared records of ranges[i]; none where the range is to be scored
+        alone: its records are not even decoded in this process.
+        """
+        dead: list[tuple[int, DeadLetter]] = []
+        images: list[tuple[int, PreparedImage]] = []
+        for at, items in enumerate(prepared):
+            for item in items:
+                if isinstance(item, DeadLetter):
+                    dead.append((at, item))
+                else:
+                    images.append((at, item))
+        results = self._run([image for _, image in images])
+        for at, portion in enumerate(ranges):
+            for record in portion.records if portion.alone else ():
+                answer = self._score_alone(record)
+                if isinstance(answer, DeadLetter):
+                    dead.append((at, answer))
+                else:
+                    images.append((at, answer[0]))
+                    results.append(answer[1])
+        return self._collect(tuple(ranges), images, results, dead)
+
+    def _collect(
+        self,
+        ranges: tuple[Range, ...],
+        images: Sequence[tuple[int, PreparedImage]],
+        results: Sequence[Outputs | DeadLetter],
+        dead: list[tuple[int, DeadLetter]],
+    ) -> ScoredBatch:
+        kept: list[tuple[int, PreparedImage]] = []
+        outputs: list[Outputs] = []
+        for (at, image), result in zip(images, results, strict=True):
+            if isinstance(result, DeadLetter):
+                dead.append((at, result))
+            else:
+                kept.append((at, image))
+                outputs.append(result)
+        joined = self._join(outputs)
+        scores = self._score(joined)
+        for i in np.flatnonzero(~scores.finite).tolist():
+            at, image = kept[i]
+            dead.append((at, self._letter(image, Reason.NOT_FINITE, "the model answered NaN or infinity")))
+        self._check_breaker(len(images), dead)
+        return self._batch(ranges, kept, joined, scores, dead)
+
+    def _batch(
+        self,
+        ranges: tuple[Range, ...],
+        kept: Sequence[tuple[int, PreparedImage]],
+        outputs: Outputs,
+        scores: Scores,
+        dead: Sequence[tuple[int, DeadLetter]],
+    ) -> ScoredBatch:
+        finite = np.flatnonzero(scores.finite)
+        features = outputs.features[finite]
+        reference = self._reference
+        return ScoredBatch(
+            ranges=ranges,
+            images=tuple(kept[i][1] for i in finite.tolist()),
+            range_index=np.array([kept[i][0] for i in finite.tolist()], dtype=np.int64),
+            outputs=Outputs(outputs.logits[finite], features),
+            scores=Scores(
+                energy=scores.energy[finite],
+                score=scores.score[finite],
+                msp=scores.msp[finite],
+                class_index=scores.class_index[finite],
+                finite=scores.finite[finite],
+            ),
+            projected=(features - reference.feature_mean) @ reference.projection,
+            dead=tuple(dead),
+        )
+
+    def _run(self, images: Sequence[PreparedImage]) -> list[Outputs | DeadLetter]:
+        """One result per image, in order."""
+        results: list[Outputs | DeadLetter] = []
+        done = 0
+        while done < len(images):
+            portion = images[done : done + self.cap]
+            try:
+                outputs = self._model.predict(np.stack([image.pixels for image in portion]))
+            except Exception as error:
+                if self._is_fatal(error):
+                    raise
+                if self._is_out_of_memory(error) and len(portion) > 1:
+                    self._shrink(len(portion), error)
+                    continue
+                results += self._bisect(portion, error)
+            else:
+                results += _rows(outputs)
+                self._grow()
+            done += len(portion)
+        return results
+
+    def _bisect(self, images: Sequence[PreparedImage], error: Exception) -> list[Outputs | DeadLetter]:
+        if len(images) == 1:
+            reason = Reason.OOM if self._is_out_of_memory(error) else Reason.CRASH
+            return [self._letter(images[0], reason, f"{type(error).__name__}: {error}")]
+        results: list[Outputs | DeadLetter] = []
+        middle = len(images) // 2
+        for half in (images[:middle], images[middle:]):
+            try:
+                results += _rows(self._model.predict(np.stack([image.pixels for image in half])))
+            except Exception as again:
+                if self._is_fatal(again):
+                    raise
+                results += self._bisect(half, again)
+        return results
+
+    def _shrink(self, size: int, error: Exception) -> None:
+        self._free_memory()
+        self.cap = max(1, size // 2)
+        self._good_batches = 0
+        logger.warning("out of memory with %d images (%s); going on with %d", size, error, self.cap)
+
+    def _grow(self) -> None:
+        self._good_batches += 1
+        if self.cap < self._max_batch and self._good_batches % 100 == 0:
+            self.cap = min(self._max_batch, self.cap + max(1, self.cap // 10))
+
+    def _join(self, rows: Sequence[Outputs]) -> Outputs:
+        if rows:
+            return Outputs(np.concatenate([row.logits for row in rows]), np.concatenate([row.features for row in rows]))
+        reference = self._reference
+        return Outputs(
+            np.empty((0, len(reference.classes)), np.float32),
+            np.empty((0, len(reference.feature_mean)), np.float32),
+        )
+
+    def _letter(self, image: PreparedImage, reason: Reason, error: str) -> DeadLetter:
+        return DeadLetter(
+            record=image.record,
+            stage="infer",
+            reason=reason,
+            error=error,
+            at=self._clock(),
+            value_sha256=image.value_sha256,
+            message=image.message,
+        )
+
+    def _check_breaker(self, tried: int, dead: Sequence[tuple[int, DeadLetter]]) -> None:
+        failed = sum(letter.stage == "infer" for _, letter in dead)
+        self._recent_failures.extend([True] * failed + [False] * (tried - failed))
+        window = self._recent_failures.maxlen or 0
+        if len(self._recent_failures) == window and sum(self._recent_failures) > window // 2:
+            raise ModelFailure(
+                f"the model failed on {sum(self._recent_failures)} of the last {window} images, lastly with:"
+                f" {dead[-1][1].error if dead else '?'}; check weights, dtype and device, then start the worker"
+                " again: it goes on where the database stands"
+            )
+
+
+def _rows(outputs: Outputs) -> list[Outputs | DeadLetter]:
+    return [Outputs(outputs.logits[i : i + 1], outputs.features[i : i + 1]) for i in range(len(outputs.logits))]

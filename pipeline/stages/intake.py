@@ -1,0 +1,134 @@
+"""The poll thread: records → ranges. The only one that touches the subscription; never the database.
+
+Every assignment begins with a question to the writer thread: where does the cursor stand? Until the
+answer, everything is paused. On revocation in-flight work is simply made stale: nothing is flushed,
+nothing waits, and what the writer already holds is decided by its compare-and-set.
+"""
+
+import queue
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pipeline.ingest.source import Fetched, Poll, Subscription
+from pipeline.records import Partition, Range
+from pipeline.stages.flow import Answer, Fence, InFlight, Positioned, PositionRequest, Rejected, Stored
+
+
+@dataclass(slots=True)
+class _Position:
+    """Where one partition is read: the next range begins at `start`."""
+
+    partition: Partition
+    epoch: int
+    start: int
+    alone_until: int
+
+
+class Intake:
+    """Turns polls into ranges of at most `max_range` records, and stops while the worker is full."""
+
+    def __init__(
+        self,
+        subscription: Subscription,
+        *,
+        fence: Fence,
+        in_flight: InFlight,
+        requests: "queue.SimpleQueue[PositionRequest]",
+        answers: "queue.SimpleQueue[Answer]",
+        forward: Callable[[Range], None],
+        max_range: int,
+    ) -> None:
+        self._subscription = subscription
+        self._fence = fence
+        self._in_flight = in_flight
+        self._requests = requests
+        self._answers = answers
+        self._forward = forward
+        self._max_range = max_range
+        self._positions: dict[int, _Position] = {}
+        self._unpositioned: dict[int, int] = {}  # partition: epoch of the question
+        self._paused = False
+        self._stopping = False
+
+    def step(self, timeout_s: float) -> None:
+        """One turn: hear the writer, open or close the gate, poll."""
+        self._hear_answers()
+        self._set_gate()
+        seen = self._subscription.poll(timeout_s)
+        self._follow_assignment(seen)
+        for number, fetched in (seen.fetched or {}).items():
+            self._take(number, fetched)
+
+    def stop_fetching(self) -> None:
+        """From now on only keep the membership alive, while what is in flight is finished."""
+        self._stopping = True
+
+    def _hear_answers(self) -> None:
+        ends: dict[int, int] = {}
+        while True:
+            try:
+                answer = self._answers.get_nowait()
+            except queue.Empty:
+                break
+            match answer:
+                case Positioned():
+                    self._go_on_from(answer)
+                case Stored(portion):
+                    if self._fence.is_current(portion.partition.number, portion.epoch):
+                        ends[portion.partition.number] = portion.end
+                case Rejected(portion):
+                    if self._fence.is_current(portion.partition.number, portion.epoch):
+                        self._ask_position(portion.partition.number)
+        if ends:
+            self._subscription.acknowledge(ends)
+
+    def _go_on_from(self, answer: Positioned) -> None:
+        number = answer.partition.number
+        if self._unpositioned.get(number) != answer.epoch:
+            return  # the partition was revoked or asked for again meanwhile
+        del self._unpositioned[number]
+        self._subscription.seek(number, answer.next_offset)
+        self._positions[number] = _Position(answer.partition, answer.epoch, answer.next_offset, answer.alone_until)
+
+    def _set_gate(self) -> None:
+        # All partitions together: a Kafka partition that is paused alone may never come back.
+        if self._stopping or self._unpositioned or self._in_flight.is_full:
+            if not self._paused:
+                self._subscription.pause()
+                self._paused = True
+        elif self._paused and self._in_flight.has_room:
+            self._subscription.resume()
+            self._paused = False
+
+    def _follow_assignment(self, seen: Poll) -> None:
+        for number in seen.revoked:
+            self._fence.raise_epoch(number)
+            self._positions.pop(number, None)
+            self._unpositioned.pop(number, None)
+        for number in seen.assigned | (seen.out_of_range - self._unpositioned.keys()):
+            self._ask_position(number)
+        if seen.assigned:
+            self._paused = False  # a new assignment begins unpaused; the gate closes before the next poll
+            self._set_gate()
+
+    def _ask_position(self, number: int) -> None:
+        epoch = self._fence.raise_epoch(number)
+        self._positions.pop(number, None)
+        self._unpositioned[number] = epoch
+        self._requests.put(PositionRequest(number, epoch))
+
+    def _take(self, number: int, fetched: Fetched) -> None:
+        position = self._positions.get(number)
+        if position is None or not fetched.records:
+            return  # fetched before the seek
+        if fetched.topic_id != position.partition.topic_id:
+            self._ask_position(number)
+            return
+        for first in range(0, len(fetched.records), self._max_range):
+            records = fetched.records[first : first + self._max_range]
+            end = records[-1].offset + 1
+            alone = position.start < position.alone_until
+            portion = Range(position.partition, position.start, end, position.epoch, records, alone)
+            position.start = end
+            self._in_flight.add(portion)
+            self._forward(portion)

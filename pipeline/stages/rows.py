@@ -1,0 +1,219 @@
+"""What one transaction writes, as plain rows: pure functions of a scored batch."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.records import (
+    ClockSource,
+    DeadLetter,
+    Float64s,
+    Outputs,
+    Partition,
+    PreparedImage,
+    Reference,
+    ScoredBatch,
+    Scores,
+)
+from pipeline.shift.rollup import RollUp, encode, summarise_groups
+from pipeline.storage.rollup_parts import NewPart
+from pipeline.storage.schema import to_microseconds
+from pipeline.storage.scores import NewDeadLetter, NewScore
+from pipeline.storage.streams import Advance
+
+TICK = timedelta(seconds=60)
+_TICK_US = TICK // timedelta(microseconds=1)
+_CLOCK_CODES = {ClockSource.EVENT: 0, ClockSource.RECORD: 1, ClockSource.ARRIVAL: 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A scored batch with what the writer knows about it; row i of the arrays belongs to images[i]."""
+
+    batch: ScoredBatch
+    flags: NDArray[np.bool_]  # OOD: score > threshold
+    repeats: NDArray[np.bool_]  # same value as the segment's previous image
+    counted: NDArray[np.bool_]  # no drill: part of every statistic
+
+
+def without_ranges(entry: Entry, dropped: Collection[int]) -> Entry:
+    """The same entry without the ranges of these indices and all that came from them."""
+    batch = entry.batch
+    kept = [at for at in range(len(batch.ranges)) if at not in dropped]
+    renumbered = {at: new for new, at in enumerate(kept)}
+    rows = np.flatnonzero(np.isin(batch.range_index, kept))
+    scores = batch.scores
+    return Entry(
+        batch=replace(
+            batch,
+            ranges=tuple(batch.ranges[at] for at in kept),
+            images=tuple(batch.images[row] for row in rows),
+            range_index=np.array([renumbered[at] for at in batch.range_index[rows].tolist()], dtype=np.int64),
+            outputs=Outputs(batch.outputs.logits[rows], batch.outputs.features[rows]),
+            scores=Scores(
+                energy=scores.energy[rows],
+                score=scores.score[rows],
+                msp=scores.msp[rows],
+                class_index=scores.class_index[rows],
+                finite=scores.finite[rows],
+            ),
+            projected=batch.projected[rows],
+            dead=tuple((renumbered[at], letter) for at, letter in batch.dead if at in renumbered),
+        ),
+        flags=entry.flags[rows],
+        repeats=entry.repeats[rows],
+        counted=entry.counted[rows],
+    )
+
+
+def advances(entry: Entry, log_ends: Mapping[Partition, int]) -> list[Advance]:
+    """What each range does to its cursor."""
+    batch = entry.batch
+    scored = np.bincount(batch.range_index, minlength=len(batch.ranges)).tolist()
+    dead = np.bincount([at for at, _ in batch.dead], minlength=len(batch.ranges)).tolist()
+    newest: list[PreparedImage | None] = [None] * len(batch.ranges)
+    for at, image, counted in zip(batch.range_index.tolist(), batch.images, entry.counted.tolist(), strict=True):
+        known = newest[at]
+        if counted and (known is None or image.message.event_time > known.message.event_time):
+            newest[at] = image
+    return [
+        Advance(
+            start=portion.start,
+            end=portion.end,
+            scored=scored[at],
+            dead=dead[at],
+            holes=portion.holes,
+            log_end=max(log_ends.get(portion.partition, portion.end), portion.end),
+            newest_event_time=None if (last := newest[at]) is None else last.message.event_time,
+        )
+        for at, portion in enumerate(batch.ranges)
+    ]
+
+
+def score_rows(
+    entry: Entry, *, stream_ids: Mapping[Partition, int], segments: Mapping[str, int], reference_id: int
+) -> list[NewScore]:
+    """One row per scored image."""
+    batch, scores = entry.batch, entry.batch.scores
+    streams = [stream_ids[portion.partition] for portion in batch.ranges]
+    columns = zip(
+        batch.images,
+        batch.range_index.tolist(),
+        scores.class_index.tolist(),
+        scores.energy.tolist(),
+        scores.score.tolist(),
+        scores.msp.tolist(),
+        entry.flags.tolist(),
+        entry.repeats.tolist(),
+        strict=True,
+    )
+    return [
+        NewScore(
+            streams[at],
+            image.record.offset,
+            to_microseconds(image.message.event_time),
+            _CLOCK_CODES[image.message.clock],
+            segments[image.message.segment],
+            reference_id,
+            image.message.id,
+            image.record.key,
+            image.message.label,
+            image.value_sha256,
+            class_index,
+            energy,
+            score,
+            msp,
+            int(flag),
+            int(repeat),
+            int(image.message.drill),
+        )
+        for image, at, class_index, energy, score, msp, flag, repeat in columns
+    ]
+
+
+def dead_letter_rows(entry: Entry, *, stream_ids: Mapping[Partition, int]) -> list[NewDeadLetter]:
+    """One row per record that could not be scored."""
+    ranges = entry.batch.ranges
+    return [_dead_letter_row(letter, stream_ids[ranges[at].partition]) for at, letter in entry.batch.dead]
+
+
+def part_rows(entry: Entry, *, segments: Mapping[str, int], deployment_id: int, reference: Reference) -> list[NewPart]:
+    """Roll-up parts: one per (segment, tick), and a pooled one per tick that alone sums the features."""
+    rows = np.flatnonzero(entry.counted)
+    if not len(rows):
+        return []
+    images = [entry.batch.images[row] for row in rows.tolist()]
+    ticks = [tick_of(image) for image in images]
+    keys = [(tick, segments[image.message.segment]) for tick, image in zip(ticks, images, strict=True)]
+    assert reference.id is not None
+    parts: list[NewPart] = []
+    for labels, projected in ((keys, None), ([(tick, None) for tick in ticks], entry.batch.projected[rows])):
+        numbers = {key: number for number, key in enumerate(dict.fromkeys(labels))}
+        groups = np.array([numbers[key] for key in labels])
+        sums = _summarise(entry, rows, images, groups, len(numbers), projected, reference)
+        parts += [
+            NewPart(deployment_id, reference.id, segment, tick, encode(total))
+            for (tick, segment), total in zip(numbers, sums, strict=True)
+        ]
+    return parts
+
+
+def tick_of(image: PreparedImage) -> int:
+    """Start of the image's tick, microseconds."""
+    at = to_microseconds(image.message.event_time)
+    return at - at % _TICK_US
+
+
+def _summarise(
+    entry: Entry,
+    rows: NDArray[np.intp],
+    images: list[PreparedImage],
+    groups: NDArray[np.int64],
+    n_groups: int,
+    projected: Float64s | None,
+    reference: Reference,
+) -> list[RollUp]:
+    scores = entry.batch.scores
+    properties = np.array(
+        [
+            (p.brightness, p.contrast, p.sharpness, p.colourfulness, p.size)
+            for p in (image.properties for image in images)
+        ]
+    )
+    late_clocks = np.array([image.message.clock is ClockSource.ARRIVAL for image in images])
+    return summarise_groups(
+        groups,
+        n_groups,
+        scores=scores.score[rows],
+        energies=scores.energy[rows],
+        flags=entry.flags[rows],
+        class_index=scores.class_index[rows],
+        properties=properties,
+        repeats=entry.repeats[rows],
+        late_clocks=late_clocks,
+        projected=projected,
+        edges=reference.edges,
+        fine_edges=reference.fine_edges,
+        n_classes=len(reference.classes),
+    )
+
+
+def _dead_letter_row(letter: DeadLetter, stream_id: int) -> NewDeadLetter:
+    record, message = letter.record, letter.message
+    return NewDeadLetter(
+        stream_id,
+        record.offset,
+        letter.stage,
+        letter.reason.value,
+        letter.error[:1000],
+        to_microseconds(letter.at),
+        None if record.timestamp is None else to_microseconds(record.timestamp),
+        None if message is None else message.id,
+        record.key,
+        None if message is None else message.segment,
+        None if record.value is None else len(record.value),
+        letter.value_sha256,
+    )

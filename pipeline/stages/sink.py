@@ -1,0 +1,76 @@
+"""One transaction: cursor + rows + roll-up parts + samples + dead letters."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from pipeline.records import Partition, Reference
+from pipeline.stages.rows import Entry, advances, dead_letter_rows, part_rows, score_rows, without_ranges
+from pipeline.stages.sampling import SampleDraft, sample_rows
+from pipeline.storage.deployments import ensure_segments
+from pipeline.storage.rollup_parts import insert_parts
+from pipeline.storage.samples import insert_samples
+from pipeline.storage.scores import insert_dead_letters, insert_scores
+from pipeline.storage.streams import advance
+
+
+@dataclass(frozen=True, slots=True)
+class Sink:
+    """Writes entries of one deployment, scored against one reference."""
+
+    deployment_id: int
+    reference: Reference
+    owner: str
+    max_segments: int
+    sample_places: int
+
+    def write(
+        self,
+        conn: Connection,
+        entry: Entry,
+        drafts: tuple[SampleDraft, ...],
+        *,
+        stream_ids: Mapping[Partition, int],
+        log_ends: Mapping[Partition, int],
+        now: datetime,
+    ) -> frozenset[int]:
+        """Store an entry in the caller's transaction; return the indices of its fenced ranges.
+
+        A range is fenced when its compare-and-set meets no row: somebody else has moved the cursor.
+        Nothing of it is written, and the other ranges of the batch are unaffected.
+        """
+        if self.reference.id is None:
+            raise ValueError(f"reference {self.reference.name} is not stored")
+        batch = entry.batch
+        fenced = frozenset(
+            at
+            for at, (portion, step) in enumerate(zip(batch.ranges, advances(entry, log_ends), strict=True))
+            if not advance(conn, stream_ids[portion.partition], step, owner=self.owner, now=now)
+        )
+        if fenced:
+            live = [image.record for i, image in enumerate(batch.images) if batch.range_index[i] not in fenced]
+            kept = {(record.partition, record.offset) for record in live}
+            drafts = tuple(draft for draft in drafts if draft.coordinates in kept)
+            entry = without_ranges(entry, fenced)
+        names = {image.message.segment for image in entry.batch.images}
+        segments = ensure_segments(conn, self.deployment_id, sorted(names), limit=self.max_segments)
+        insert_scores(
+            conn,
+            score_rows(entry, stream_ids=stream_ids, segments=segments, reference_id=self.reference.id),
+        )
+        insert_dead_letters(conn, dead_letter_rows(entry, stream_ids=stream_ids))
+        insert_parts(
+            conn,
+            part_rows(entry, segments=segments, deployment_id=self.deployment_id, reference=self.reference),
+        )
+        rows = sample_rows(
+            drafts,
+            segments=segments,
+            stream_ids=stream_ids,
+            deployment_id=self.deployment_id,
+            reference_id=self.reference.id,
+        )
+        insert_samples(conn, rows, self.sample_places)
+        return fenced

@@ -1,0 +1,14 @@
+"""Alembic's entry: migrate over the connection that `run` hands over."""
+
+from alembic import context
+
+from pipeline.storage.schema import Table
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=Table.metadata,
+    render_as_batch=True,
+    transactional_ddl=True,
+)
+with context.begin_transaction():
+    context.run_migrations()

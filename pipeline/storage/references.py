@@ -1,0 +1,179 @@
+"""References: written once, never changed, found by name or by model."""
+
+import io
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+from sqlalchemy import Connection, Row, func, insert, select
+
+from pipeline.errors import EnvironmentFault, UsageError
+from pipeline.records import Reference, ReferenceImage
+from pipeline.storage.schema import ReferenceImageRow, ReferenceRow
+
+_ARRAYS = (
+    "scores",
+    "edges",
+    "fine_edges",
+    "class_counts",
+    "feature_mean",
+    "projection",
+    "projected_mean",
+    "projected_covariance",
+)
+_COLUMNS = (
+    "name",
+    "version",
+    "model_name",
+    "model_id",
+    "decoder",
+    "dtype",
+    "score_name",
+    "temperature",
+    "target_fpr",
+    "n",
+    "rank",
+    "threshold",
+    "p0_low",
+    "p0_high",
+    "representative",
+    "created_at",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceLine:
+    """One reference in a list."""
+
+    reference: str
+    model: str
+    score: str
+    temperature: float
+    n: int
+    threshold: float
+    p0_low: float
+    p0_high: float
+    created_at: datetime
+
+
+def newest_version(conn: Connection, model_name: str) -> int:
+    """The newest reference's version of a model's name; 0 where there is none."""
+    return conn.scalar(select(func.max(ReferenceRow.version)).where(ReferenceRow.model_name == model_name)) or 0
+
+
+def save_reference(conn: Connection, reference: Reference) -> int:
+    """Store a reference whose version is one above the newest; return its key.
+
+    Raises EnvironmentFault where another calibration of the same model has stored one meanwhile.
+    """
+    newest = newest_version(conn, reference.model_name)
+    if newest != reference.version - 1:
+        raise EnvironmentFault(
+            f"another calibration of {reference.model_name} has stored {reference.model_name}-r{newest}"
+            " while this one ran; nothing was written; run `oodwatch calibrate` again if you want a newer one"
+        )
+    values = {column: getattr(reference, column) for column in _COLUMNS}
+    arrays = {name: getattr(reference, name) for name in _ARRAYS}
+    packed = io.BytesIO()
+    np.savez_compressed(packed, **arrays)
+    key = conn.execute(
+        insert(ReferenceRow)
+        .values(**values, classes=list(reference.classes), arrays=packed.getvalue())
+        .returning(ReferenceRow.id)
+    ).scalar_one()
+    if reference.images:
+        conn.execute(
+            insert(ReferenceImageRow),
+            [_image_values(key, position, image) for position, image in enumerate(reference.images)],
+        )
+    return key
+
+
+def find_reference(conn: Connection, *, name: str | None, model_id: str) -> Reference:
+    """The named reference, else the newest of the model, without its images.
+
+    Raises UsageError where there is none, or where it belongs to another model.
+    """
+    statement = select(ReferenceRow.__table__)
+    if name is not None:
+        row = conn.execute(statement.where(ReferenceRow.name == name)).one_or_none()
+        if row is None:
+            known = conn.scalars(select(ReferenceRow.name).order_by(ReferenceRow.id)).all()
+            raise UsageError(f"no reference is named {name!r}; known: {', '.join(known) or 'none'}")
+        if row.model_id != model_id:
+            raise UsageError(
+                f"reference {name} belongs to model {row.model_id}, not to {model_id}: energies of two models"
+                " cannot be compared; run `oodwatch calibrate` with this model"
+            )
+    else:
+        ordered = statement.where(ReferenceRow.model_id == model_id).order_by(ReferenceRow.version.desc())
+        row = conn.execute(ordered.limit(1)).one_or_none()
+        if row is None:
+            raise UsageError(
+                f"model {model_id} has no reference in this database; make one with"
+                " `oodwatch calibrate --model DIR IMAGES --database URL`"
+            )
+    return _reference(row)
+
+
+def reference_images(conn: Connection, reference_id: int) -> list[ReferenceImage]:
+    """The images kept with a reference."""
+    statement = select(ReferenceImageRow.__table__).where(ReferenceImageRow.reference_id == reference_id)
+    return [
+        ReferenceImage(
+            file=row.file,
+            label=row.label,
+            sha256=row.sha256,
+            energy=row.energy,
+            score=row.score,
+            class_index=row.class_index,
+            projected=np.frombuffer(row.projected, dtype="<f4"),
+            thumbnail=row.thumbnail,
+        )
+        for row in conn.execute(statement.order_by(ReferenceImageRow.position))
+    ]
+
+
+def list_references(conn: Connection) -> list[ReferenceLine]:
+    """All references, oldest first."""
+    rows = conn.execute(select(ReferenceRow.__table__).order_by(ReferenceRow.id))
+    return [
+        ReferenceLine(
+            reference=row.name,
+            model=row.model_id,
+            score=row.score_name,
+            temperature=row.temperature,
+            n=row.n,
+            threshold=row.threshold,
+            p0_low=row.p0_low,
+            p0_high=row.p0_high,
+            created_at=row.created_at,
+        )
+        for row in rows
+    ]
+
+
+def _reference(row: Row[tuple[object, ...]]) -> Reference:
+    values = row._mapping
+    with np.load(io.BytesIO(values["arrays"]), allow_pickle=False) as arrays:
+        return Reference(
+            **{column: values[column] for column in _COLUMNS},
+            **{name: arrays[name] for name in _ARRAYS},
+            classes=tuple(values["classes"]),
+            id=values["id"],
+        )
+
+
+def _image_values(key: int, position: int, image: ReferenceImage) -> dict[str, object]:
+    return {
+        "reference_id": key,
+        "position": position,
+        "file": image.file,
+        "label": image.label,
+        "sha256": image.sha256,
+        "energy": image.energy,
+        "score": image.score,
+        "class_index": image.class_index,
+        "projected": image.projected.astype("<f4").tobytes(),
+        "thumbnail": image.thumbnail,
+    }

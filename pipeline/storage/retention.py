@@ -1,0 +1,38 @@
+"""Retention in chunks: short transactions, so that no writer waits long."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, delete, select, tuple_
+
+from pipeline.storage.samples import trim_samples
+from pipeline.storage.schema import DeadLetterRow, RollUpPartRow, SampleRow, ScoreRow, Table
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionLimits:
+    """How long rows are kept and how many samples there may be."""
+
+    keep: timedelta = timedelta(days=730)
+    max_samples: int = 200_000
+
+
+def delete_expired(conn: Connection, limits: RetentionLimits, *, now: datetime, chunk: int = 2_000) -> int:
+    """Delete at most `chunk` old rows of each table; return how many; zero: nothing is left to do."""
+    horizon = now - limits.keep
+    deleted = trim_samples(conn, limits.max_samples, chunk)
+    for table, time in (
+        (ScoreRow, ScoreRow.event_time),
+        (DeadLetterRow, DeadLetterRow.at),
+        (SampleRow, SampleRow.event_time),
+        (RollUpPartRow, RollUpPartRow.tick),
+    ):
+        deleted += _delete_chunk(conn, table, time < horizon, chunk)
+    return deleted
+
+
+def _delete_chunk(conn: Connection, table: type[Table], condition: Any, chunk: int) -> int:
+    key = list(table.__table__.primary_key)
+    old = select(*key).where(condition).limit(chunk)
+    return conn.execute(delete(table).where(tuple_(*key).in_(old))).rowcount

@@ -1,0 +1,290 @@
+"""The tables. Typed, and the same on SQLite and PostgreSQL.
+
+Times are BIGINT microseconds since 1970, UTC: the same SQL on both engines, integer buckets, and half
+the bytes of text. Everything the worker writes is keyed by its stream (deployment, topic, topic id,
+partition) and the record's offset.
+"""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Dialect,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    TypeDecorator,
+    UniqueConstraint,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+
+
+def to_microseconds(at: datetime) -> int:
+    """An aware datetime as microseconds since 1970, UTC; raises ValueError on a naive one."""
+    if at.tzinfo is None:
+        raise ValueError(f"{at!r} has no time zone; use an aware UTC datetime")
+    return (at - EPOCH) // MICROSECOND
+
+
+def from_microseconds(value: int) -> datetime:
+    """The aware UTC datetime of microseconds since 1970."""
+    return EPOCH + timedelta(microseconds=value)
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """An aware UTC datetime, stored as BIGINT microseconds since 1970."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
+        """Refuse naive datetimes; keep the microseconds."""
+        return None if value is None else to_microseconds(value)
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
+        """Give aware UTC back."""
+        return None if value is None else from_microseconds(value)
+
+
+class Boolean(TypeDecorator[bool]):
+    """A boolean stored as SMALLINT 0 or 1, so that raw tuples and COPY write the same on both engines."""
+
+    impl = SmallInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: bool | None, dialect: Dialect) -> int | None:
+        """True is 1."""
+        return None if value is None else int(value)
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> bool | None:
+        """1 is True."""
+        return None if value is None else bool(value)
+
+
+#: SQLite counts only INTEGER keys by itself.
+Key = BigInteger().with_variant(Integer(), "sqlite")
+
+
+class Table(DeclarativeBase):
+    """Root of all tables."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
+        str: String(),
+        bytes: LargeBinary(),
+        float: Double(),
+        datetime: UtcTime(),
+        bool: Boolean(),
+    }
+
+
+class ReferenceRow(Table):
+    """One calibration; never changed. The arrays are an .npz without pickles."""
+
+    __tablename__ = "reference"
+    __table_args__ = (UniqueConstraint("model_name", "version"),)
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    version: Mapped[int]
+    model_name: Mapped[str]
+    model_id: Mapped[str]
+    classes: Mapped[list[str]] = mapped_column(JSON)
+    decoder: Mapped[str]
+    dtype: Mapped[str]
+    score_name: Mapped[str]
+    temperature: Mapped[float]
+    target_fpr: Mapped[float]
+    n: Mapped[int]
+    rank: Mapped[int]
+    threshold: Mapped[float]
+    p0_low: Mapped[float]
+    p0_high: Mapped[float]
+    representative: Mapped[bool]
+    created_at: Mapped[datetime]
+    arrays: Mapped[bytes]
+
+
+class ReferenceImageRow(Table):
+    """At most 2,000 calibration images of a reference, as statistics and a thumbnail."""
+
+    __tablename__ = "reference_image"
+
+    reference_id: Mapped[int] = mapped_column(ForeignKey("reference.id"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    file: Mapped[str]
+    label: Mapped[str | None]
+    sha256: Mapped[bytes]
+    energy: Mapped[float]
+    score: Mapped[float]
+    class_index: Mapped[int] = mapped_column(SmallInteger)
+    projected: Mapped[bytes]  # float32[d]
+    thumbnail: Mapped[bytes | None]
+
+
+class DeploymentRow(Table):
+    """One model with its reference on one source; owner of one false-alarm budget."""
+
+    __tablename__ = "deployment"
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    model_id: Mapped[str]
+    reference_id: Mapped[int] = mapped_column(ForeignKey("reference.id"))
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+
+
+class StreamRow(Table):
+    """The cursor: one row per partition of one incarnation of a topic, read by one deployment.
+
+    `next_offset` moves only by compare-and-set, in the transaction that writes every offset it passes.
+    produced = log_end - start_offset = scored + dead + waiting + expired + skipped + holes.
+    """
+
+    __tablename__ = "stream"
+    __table_args__ = (UniqueConstraint("deployment_id", "topic", "topic_id", "partition"),)
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    deployment_id: Mapped[int] = mapped_column(ForeignKey("deployment.id"))
+    topic: Mapped[str]
+    topic_id: Mapped[str]
+    partition: Mapped[int]
+    start_offset: Mapped[int] = mapped_column(BigInteger)  # the log's beginning when first seen
+    next_offset: Mapped[int] = mapped_column(BigInteger)
+    log_end: Mapped[int] = mapped_column(BigInteger)  # as last seen by the worker
+    scored: Mapped[int] = mapped_column(BigInteger)
+    dead: Mapped[int] = mapped_column(BigInteger)
+    expired: Mapped[int] = mapped_column(BigInteger)  # deleted by the log's retention before they were read
+    skipped: Mapped[int] = mapped_column(BigInteger)  # left out on request, by --from
+    holes: Mapped[int] = mapped_column(BigInteger)  # offsets without a record
+    attempts: Mapped[int]  # times taken over since the last commit; 3 = something in front kills workers
+    newest_event_time: Mapped[datetime | None]
+    owner: Mapped[str]
+    updated_at: Mapped[datetime]
+
+
+class StreamGapRow(Table):
+    """Offsets that were never read, and why."""
+
+    __tablename__ = "stream_gap"
+
+    stream_id: Mapped[int] = mapped_column(ForeignKey("stream.id"), primary_key=True)
+    from_offset: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    to_offset: Mapped[int] = mapped_column(BigInteger)
+    reason: Mapped[str]  # expired, skipped
+    at: Mapped[datetime]
+
+
+class SegmentRow(Table):
+    """A part of a deployment's traffic."""
+
+    __tablename__ = "segment"
+    __table_args__ = (UniqueConstraint("deployment_id", "name"),)
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    deployment_id: Mapped[int] = mapped_column(ForeignKey("deployment.id"))
+    name: Mapped[str]
+
+
+class ScoreRow(Table):
+    """One scored image."""
+
+    __tablename__ = "score"
+    __table_args__ = (Index(None, "event_time"),)
+
+    # The event time belongs to the key because PostgreSQL partitions by it; it is the record's own.
+    stream_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    offset: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    event_time: Mapped[datetime] = mapped_column(primary_key=True)
+    clock: Mapped[int] = mapped_column(SmallInteger)  # 0 event, 1 record, 2 arrival
+    segment_id: Mapped[int] = mapped_column(BigInteger)
+    reference_id: Mapped[int] = mapped_column(BigInteger)
+    id: Mapped[str | None]
+    key: Mapped[bytes | None]
+    label: Mapped[str | None]
+    value_sha256: Mapped[bytes]
+    class_index: Mapped[int] = mapped_column(SmallInteger)
+    energy: Mapped[float]
+    score: Mapped[float]
+    msp: Mapped[float]
+    is_ood: Mapped[bool]
+    repeat: Mapped[bool]  # same value as the segment's previous image
+    drill: Mapped[bool]  # scored, but kept out of every statistic
+
+
+class DeadLetterRow(Table):
+    """One record that could not be scored. Its bytes stay in the log at these coordinates."""
+
+    __tablename__ = "dead_letter"
+    __table_args__ = (Index(None, "at"),)
+
+    stream_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    offset: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    stage: Mapped[str]
+    reason: Mapped[str]
+    error: Mapped[str]
+    at: Mapped[datetime]
+    record_time: Mapped[datetime | None]
+    id: Mapped[str | None]
+    key: Mapped[bytes | None]
+    segment: Mapped[str | None]
+    value_size: Mapped[int | None] = mapped_column(BigInteger)
+    value_sha256: Mapped[bytes | None]
+
+
+class RollUpPartRow(Table):
+    """Mergeable sums of one (deployment, reference, segment, tick), append-only; no segment = pooled."""
+
+    __tablename__ = "roll_up_part"
+    __table_args__ = (Index(None, "deployment_id", "tick"),)
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    deployment_id: Mapped[int] = mapped_column(BigInteger)
+    reference_id: Mapped[int] = mapped_column(BigInteger)
+    segment_id: Mapped[int | None] = mapped_column(BigInteger)
+    tick: Mapped[datetime]  # start of the half-open minute
+    content: Mapped[bytes]
+
+
+class SampleRow(Table):
+    """The strangest few and a random few of each (segment, tick), with picture, features and logits."""
+
+    __tablename__ = "sample"
+    __table_args__ = (
+        UniqueConstraint("stream_id", "offset", "kind"),
+        Index(None, "segment_id", "tick", "kind"),
+        Index(None, "event_time"),
+    )
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    deployment_id: Mapped[int] = mapped_column(BigInteger)
+    reference_id: Mapped[int] = mapped_column(BigInteger)
+    segment_id: Mapped[int] = mapped_column(BigInteger)
+    tick: Mapped[datetime]
+    kind: Mapped[str]  # strange, random
+    rank: Mapped[float]  # the highest of a kind are kept: the score, or a hash of the coordinates
+    stream_id: Mapped[int] = mapped_column(BigInteger)
+    offset: Mapped[int] = mapped_column(BigInteger)
+    event_time: Mapped[datetime]
+    thumbnail: Mapped[bytes | None]  # WebP
+    features: Mapped[bytes | None]  # float16[D]
+    logits: Mapped[bytes | None]  # float16[K]
+    headers: Mapped[dict[str, str]] = mapped_column(JSON)

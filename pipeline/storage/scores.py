@@ -1,0 +1,191 @@
+"""Scored images and dead letters: exactly one of the two for every offset."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, select
+
+from pipeline.storage.bulk import insert_many
+from pipeline.storage.schema import (
+    DeadLetterRow,
+    DeploymentRow,
+    ReferenceRow,
+    ScoreRow,
+    SegmentRow,
+    StreamRow,
+)
+
+
+class NewScore(NamedTuple):
+    """One row of `score` in the database's own values: times in microseconds, booleans 0 or 1."""
+
+    stream_id: int
+    offset: int
+    event_time: int
+    clock: int
+    segment_id: int
+    reference_id: int
+    id: str | None
+    key: bytes | None
+    label: str | None
+    value_sha256: bytes
+    class_index: int
+    energy: float
+    score: float
+    msp: float
+    is_ood: int
+    repeat: int
+    drill: int
+
+
+class NewDeadLetter(NamedTuple):
+    """One row of `dead_letter` in the database's own values."""
+
+    stream_id: int
+    offset: int
+    stage: str
+    reason: str
+    error: str
+    at: int
+    record_time: int | None
+    id: str | None
+    key: bytes | None
+    segment: str | None
+    value_size: int | None
+    value_sha256: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedScore:
+    """One scored image as `oodwatch export scores` writes it; the field order is the column order."""
+
+    deployment: str
+    topic: str
+    topic_id: str
+    partition: int
+    offset: int
+    event_time: datetime
+    id: str | None
+    segment: str
+    label: str | None
+    class_index: int
+    energy: float
+    score: float
+    msp: float
+    is_ood: bool
+    value_sha256: str
+    model: str
+    reference: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterLine:
+    """One dead letter as `oodwatch dead-letters` prints it."""
+
+    deployment: str
+    topic: str
+    topic_id: str
+    partition: int
+    offset: int
+    stage: str
+    reason: str
+    error: str
+    at: datetime
+    id: str | None
+    segment: str | None
+    value_size: int | None
+
+
+def insert_scores(conn: Connection, rows: Sequence[NewScore]) -> None:
+    """Append scored images; the caller's transaction has moved the cursor over their offsets."""
+    insert_many(conn, ScoreRow, NewScore._fields, rows)
+
+
+def insert_dead_letters(conn: Connection, rows: Sequence[NewDeadLetter]) -> None:
+    """Append dead letters; the caller's transaction has moved the cursor over their offsets."""
+    insert_many(conn, DeadLetterRow, NewDeadLetter._fields, rows)
+
+
+def exported_scores(
+    conn: Connection,
+    *,
+    deployment: str | None = None,
+    start: datetime | None = None,
+    end: datetime | None = None,
+) -> Iterator[ExportedScore]:
+    """All scored images with start <= event time < end, by stream and offset, in constant memory."""
+    statement = (
+        select(
+            DeploymentRow.name,
+            StreamRow.topic,
+            StreamRow.topic_id,
+            StreamRow.partition,
+            ScoreRow.offset,
+            ScoreRow.event_time,
+            ScoreRow.id,
+            SegmentRow.name,
+            ScoreRow.label,
+            ScoreRow.class_index,
+            ScoreRow.energy,
+            ScoreRow.score,
+            ScoreRow.msp,
+            ScoreRow.is_ood,
+            ScoreRow.value_sha256,
+            ReferenceRow.model_id,
+            ReferenceRow.name,
+        )
+        .select_from(ScoreRow)
+        .join(StreamRow, StreamRow.id == ScoreRow.stream_id)
+        .join(DeploymentRow, DeploymentRow.id == StreamRow.deployment_id)
+        .join(SegmentRow, SegmentRow.id == ScoreRow.segment_id)
+        .join(ReferenceRow, ReferenceRow.id == ScoreRow.reference_id)
+        .order_by(ScoreRow.stream_id, ScoreRow.offset)
+    )
+    if deployment is not None:
+        statement = statement.where(DeploymentRow.name == deployment)
+    if start is not None:
+        statement = statement.where(ScoreRow.event_time >= start)
+    if end is not None:
+        statement = statement.where(ScoreRow.event_time < end)
+    for row in conn.execution_options(yield_per=10_000).execute(statement):
+        values: tuple[Any, ...] = tuple(row)
+        yield ExportedScore(*(*values[:14], values[14].hex(), *values[15:]))
+
+
+def dead_letters(
+    conn: Connection,
+    *,
+    deployment: str | None = None,
+    reason: str | None = None,
+    limit: int | None = None,
+) -> Iterator[DeadLetterLine]:
+    """Dead letters, by stream and offset."""
+    statement = (
+        select(
+            DeploymentRow.name,
+            StreamRow.topic,
+            StreamRow.topic_id,
+            StreamRow.partition,
+            DeadLetterRow.offset,
+            DeadLetterRow.stage,
+            DeadLetterRow.reason,
+            DeadLetterRow.error,
+            DeadLetterRow.at,
+            DeadLetterRow.id,
+            DeadLetterRow.segment,
+            DeadLetterRow.value_size,
+        )
+        .join(StreamRow, StreamRow.id == DeadLetterRow.stream_id)
+        .join(DeploymentRow, DeploymentRow.id == StreamRow.deployment_id)
+        .order_by(DeadLetterRow.stream_id, DeadLetterRow.offset)
+        .limit(limit)
+    )
+    if deployment is not None:
+        statement = statement.where(DeploymentRow.name == deployment)
+    if reason is not None:
+        statement = statement.where(DeadLetterRow.reason == reason)
+    for row in conn.execution_options(yield_per=10_000).execute(statement):
+        values: tuple[Any, ...] = tuple(row)
+        yield DeadLetterLine(*values)

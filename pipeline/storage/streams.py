@@ -1,0 +1,216 @@
+"""Cursors: where each partition stands, moved only by compare-and-set.
+
+No gap: `next_offset` moves only from `start` to `end`, in the transaction that writes every offset
+between. No duplicate: once moved, it never equals `start` again. A zombie's UPDATE meets no row.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Row,
+    func,
+    insert,
+    select,
+    type_coerce,
+    update,
+)
+
+from pipeline.records import Bounds, Partition
+from pipeline.storage.schema import DeploymentRow, StreamGapRow, StreamRow, to_microseconds
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """A stream's key and position."""
+
+    stream_id: int
+    next_offset: int
+    attempts: int  # times taken over since the last commit, this one included
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """What one committed range does to its stream."""
+
+    start: int
+    end: int
+    scored: int
+    dead: int
+    holes: int
+    log_end: int
+    newest_event_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerLine:
+    """Every offset of one partition is accounted for: produced = the sum of all that follow."""
+
+    deployment: str
+    topic: str
+    topic_id: str
+    partition: int
+    produced: int
+    scored: int
+    dead: int
+    waiting: int
+    expired: int
+    skipped: int
+    holes: int
+
+
+def take_over(
+    conn: Connection, deployment_id: int, partition: Partition, *, owner: str, now: datetime
+) -> Cursor | None:
+    """Read a cursor on behalf of a worker that will go on from it; None where there is none yet.
+
+    Counts the attempt: a stream that is taken over again and again without one commit has
+    something in front that kills workers.
+    """
+    row = conn.execute(
+        update(StreamRow)
+        .where(*_is(deployment_id, partition))
+        .values(attempts=StreamRow.attempts + 1, owner=owner, updated_at=now)
+        .returning(StreamRow.id, StreamRow.next_offset, StreamRow.attempts)
+    ).one_or_none()
+    return None if row is None else Cursor(row.id, row.next_offset, row.attempts)
+
+
+def begin_stream(
+    conn: Connection, deployment_id: int, bounds: Bounds, *, first: int, owner: str, now: datetime
+) -> Cursor:
+    """Make the cursor of a partition that this deployment sees for the first time.
+
+    `first` is where reading begins; offsets from the log's beginning to it are counted as skipped.
+    """
+    partition = bounds.partition
+    stream_id = conn.execute(
+        insert(StreamRow)
+        .values(
+            deployment_id=deployment_id,
+            topic=partition.topic,
+            topic_id=partition.topic_id,
+            partition=partition.number,
+            start_offset=bounds.beginning,
+            next_offset=first,
+            log_end=bounds.end,
+            scored=0,
+            dead=0,
+            expired=0,
+            skipped=first - bounds.beginning,
+            holes=0,
+            attempts=1,
+            owner=owner,
+            updated_at=now,
+        )
+        .returning(StreamRow.id)
+    ).scalar_one()
+    if first > bounds.beginning:
+        _record_gap(conn, stream_id, bounds.beginning, first, "skipped", now)
+    return Cursor(stream_id, first, 1)
+
+
+def advance(conn: Connection, stream_id: int, step: Advance, *, owner: str, now: datetime) -> bool:
+    """Compare-and-set: move from `start` to `end`. False: fenced, somebody else has moved it."""
+    values: dict[str, Any] = {
+        "next_offset": step.end,
+        "scored": StreamRow.scored + step.scored,
+        "dead": StreamRow.dead + step.dead,
+        "holes": StreamRow.holes + step.holes,
+        "log_end": _greatest(conn, StreamRow.log_end, step.log_end),
+        "attempts": 0,
+        "owner": owner,
+        "updated_at": now,
+    }
+    if step.newest_event_time is not None:
+        newest = to_microseconds(step.newest_event_time)
+        known = func.coalesce(type_coerce(StreamRow.newest_event_time, BigInteger), newest)
+        values["newest_event_time"] = _greatest(conn, known, newest)
+    moved = conn.execute(
+        update(StreamRow).where(StreamRow.id == stream_id, StreamRow.next_offset == step.start).values(**values)
+    )
+    return moved.rowcount == 1
+
+
+def expire(conn: Connection, stream_id: int, *, position: int, beginning: int, now: datetime) -> bool:
+    """Retention overtook the cursor: account for [position, beginning) and move on. False: fenced."""
+    moved = conn.execute(
+        update(StreamRow)
+        .where(StreamRow.id == stream_id, StreamRow.next_offset == position)
+        .values(next_offset=beginning, expired=StreamRow.expired + (beginning - position), updated_at=now)
+    )
+    if moved.rowcount == 1:
+        _record_gap(conn, stream_id, position, beginning, "expired", now)
+    return moved.rowcount == 1
+
+
+def release(conn: Connection, stream_ids: Sequence[int]) -> None:
+    """An orderly end is no failed attempt."""
+    conn.execute(update(StreamRow).where(StreamRow.id.in_(stream_ids)).values(attempts=0))
+
+
+def note_log_end(conn: Connection, deployment_id: int, bounds: Sequence[Bounds]) -> None:
+    """Store how far the log reaches, so that waiting records are counted while nothing is read."""
+    for bound in bounds:
+        conn.execute(
+            update(StreamRow)
+            .where(*_is(deployment_id, bound.partition), StreamRow.log_end < bound.end)
+            .values(log_end=bound.end)
+        )
+
+
+def ledger(
+    conn: Connection, *, deployment: str | None = None, log_ends: Mapping[Partition, int] | None = None
+) -> list[LedgerLine]:
+    """Every stream's account up to the log's end: as given, else as last stored."""
+    statement = (
+        select(StreamRow.__table__, DeploymentRow.name.label("deployment"))
+        .join(DeploymentRow, DeploymentRow.id == StreamRow.deployment_id)
+        .order_by(DeploymentRow.name, StreamRow.topic, StreamRow.id)
+    )
+    if deployment is not None:
+        statement = statement.where(DeploymentRow.name == deployment)
+    return [_line(row, log_ends or {}) for row in conn.execute(statement)]
+
+
+def _line(row: Row[Any], log_ends: Mapping[Partition, int]) -> LedgerLine:
+    asked = log_ends.get(Partition(row.topic, row.topic_id, row.partition), 0)
+    end = max(row.log_end, row.next_offset, asked)
+    return LedgerLine(
+        deployment=row.deployment,
+        topic=row.topic,
+        topic_id=row.topic_id,
+        partition=row.partition,
+        produced=end - row.start_offset,
+        scored=row.scored,
+        dead=row.dead,
+        waiting=end - row.next_offset,
+        expired=row.expired,
+        skipped=row.skipped,
+        holes=row.holes,
+    )
+
+
+def _greatest(conn: Connection, left: Any, right: Any) -> Any:
+    """The larger of two numbers; the engines spell it differently."""
+    return func.max(left, right) if conn.dialect.name == "sqlite" else func.greatest(left, right)
+
+
+def _is(deployment_id: int, partition: Partition) -> tuple[ColumnElement[bool], ...]:
+    return (
+        StreamRow.deployment_id == deployment_id,
+        StreamRow.topic == partition.topic,
+        StreamRow.topic_id == partition.topic_id,
+        StreamRow.partition == partition.number,
+    )
+
+
+def _record_gap(conn: Connection, stream_id: int, start: int, end: int, reason: str, now: datetime) -> None:
+    conn.execute(
+        insert(StreamGapRow).values(stream_id=stream_id, from_offset=start, to_offset=end, reason=reason, at=now)
+    )
