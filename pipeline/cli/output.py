@@ -53,7 +53,8 @@ def print_lines(lines: Iterable[Any], *, as_json: bool, empty: str) -> int:
                 table.add_column(name, justify="right" if isinstance(value, int | float) else "left")
         table.add_row(*(str(_plain(value)) if value is not None else "" for value in values.values()))
     if table is not None:
-        Console(soft_wrap=not sys.stdout.isatty()).print(table)
+        # Off a terminal nothing is cut: a pipe has no width.
+        Console(width=None if sys.stdout.isatty() else 400).print(table)
     elif not as_json and not count:
         typer.echo(empty)
     return count

@@ -201,7 +201,8 @@ def _traffic(images: digits.DemoImages, home: Path, n: int) -> Iterator[NewRecor
     for i in range(n):
         camera = CAMERAS[i % len(CAMERAS)]
         what = "c" if camera == CAT_CAMERA and i >= n * CATS_FROM else "d"
-        value = shown[what][(i // len(CAMERAS)) % len(shown[what])]
+        turn = i // len(CAMERAS) + 97 * CAMERAS.index(camera)  # cameras do not see the same digit at once
+        value = shown[what][turn % len(shown[what])]
         if i % BROKEN_EVERY == BROKEN_EVERY - 1:
             value = value[: len(value) // 2]
         yield NewRecord(

@@ -1,0 +1,304 @@
+"""The whole path on the embedded default: spool, worker, SQLite."""
+
+import hashlib
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sqlalchemy import Engine, create_engine, text
+
+from pipeline.assembly.working import run_worker
+from pipeline.errors import UsageError
+from pipeline.ingest.spool import NewRecord
+from pipeline.models.classifier import Classifier
+from pipeline.models.package import load_package
+from pipeline.records import Outputs
+from pipeline.scoring.energy import score_logits
+from pipeline.shift.rollup import decode, merge
+from tests.tiny import Deployment, make_deployment, png
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
+    return make_deployment(tmp_path_factory.mktemp("template"))
+
+
+@pytest.fixture
+def deployment(template: Deployment, tmp_path: Path) -> Deployment:
+    """A fresh database and spool; the package is shared, for it never changes."""
+    for name in ("tiny", "oodwatch.db"):
+        (tmp_path / name).symlink_to(template.home / name) if name == "tiny" else None
+    source = template.home / "oodwatch.db"
+    (tmp_path / "oodwatch.db").write_bytes(source.read_bytes())
+    return Deployment(tmp_path)
+
+
+@pytest.fixture
+def database(deployment: Deployment) -> Iterator[Engine]:
+    engine = create_engine(deployment.database)
+    yield engine
+    engine.dispose()
+
+
+def query(engine: Engine, statement: str) -> list[tuple[object, ...]]:
+    with engine.connect() as conn:
+        return [tuple(row) for row in conn.execute(text(statement))]
+
+
+def reasons(engine: Engine) -> dict[int, str]:
+    """Reason by offset, of a topic with one partition."""
+    return {int(str(row[0])): str(row[1]) for row in query(engine, "SELECT offset, reason FROM dead_letter")}
+
+
+def test_every_row_holds_the_energy_of_its_own_image(deployment: Deployment, database: Engine) -> None:
+    values = [png(i) for i in range(100)]
+    deployment.produce(list(values), partitions=3)
+    deployment.drain()
+    classifier = Classifier(load_package(deployment.model))
+    stored = query(database, "SELECT hex(value_sha256), energy, msp, class_index FROM score")
+    by_hash = {hashlib.sha256(value).hexdigest().upper(): value for value in values}
+    assert len(stored) == 100
+    for digest, energy, msp, class_index in stored:
+        import io
+
+        from PIL import Image
+
+        pixels = np.array(Image.open(io.BytesIO(by_hash[str(digest)])))
+        alone = score_logits(classifier.predict(pixels[None]))
+        assert energy == pytest.approx(alone.energy[0], abs=1e-5)
+        assert msp == pytest.approx(alone.msp[0], abs=1e-6)
+        assert class_index == alone.class_index[0]
+
+
+def test_a_second_run_finds_nothing_to_do(deployment: Deployment, database: Engine) -> None:
+    deployment.produce([png(i) for i in range(20)])
+    assert deployment.drain().scored == 20
+    assert deployment.drain().scored == 0
+    assert query(database, "SELECT count(*) FROM score") == [(20,)]
+
+
+def test_roll_up_parts_sum_to_the_rows(deployment: Deployment, database: Engine) -> None:
+    spool = deployment.spool(2)
+    headers = [((("segment", f"cam-{i % 3}".encode()),) if i % 4 else ()) for i in range(200)]
+    spool.append([NewRecord(png(i % 150), headers=header) for i, header in enumerate(headers)])
+    spool.close()
+    deployment.drain()
+    parts = query(database, "SELECT segment_id, content FROM roll_up_part")
+    for pooled in (True, False):
+        chosen = [decode(bytes(content)) for segment, content in parts if (segment is None) == pooled]  # type: ignore[call-overload]
+        total = chosen[0]
+        for part in chosen[1:]:
+            total = merge(total, part)
+        rows = query(database, "SELECT count(*), sum(is_ood), sum(repeat), sum(score) FROM score")
+        n, flags, repeats, score_sum = rows[0]
+        assert (total.n, total.flags, total.repeats) == (n, flags, repeats)
+        assert total.score_sum == pytest.approx(score_sum)
+        assert total.histogram.sum() == total.fine_histogram.sum() == total.class_counts.sum() == n
+        assert total.z_n == (n if pooled else 0)
+
+
+BAD: dict[str, tuple[bytes | None, str]] = {
+    "empty": (b"", "empty"),
+    "tombstone": (None, "tombstone"),
+    "text": (b"hello, I am no image", "undecodable"),
+    "half a PNG": (png(1)[: len(png(1)) // 2], "undecodable"),
+    "a header only": (png(1)[:20], "undecodable"),
+    "a GIF": (b"GIF89a" + bytes(50), "unknown_type"),
+    "too large": (b"\xff" * 3_000_000, "too_large"),
+    "16-bit grey": (b"", "bad_shape"),
+    "a bomb": (b"", "too_many_pixels"),
+}
+
+
+def _sixteen_bit() -> bytes:
+    import io
+
+    from PIL import Image
+
+    out = io.BytesIO()
+    Image.fromarray(np.zeros((4, 4), np.uint16)).save(out, "PNG")
+    return out.getvalue()
+
+
+def _bomb() -> bytes:
+    import io
+
+    from PIL import Image
+
+    out = io.BytesIO()
+    Image.new("1", (5000, 5000)).save(out, "PNG")
+    return out.getvalue()
+
+
+BAD["16-bit grey"] = (_sixteen_bit(), "bad_shape")
+BAD["a bomb"] = (_bomb(), "too_many_pixels")
+
+
+@pytest.mark.parametrize("place", ["first", "middle", "last", "whole batch"])
+def test_bad_records_become_dead_letters_and_their_neighbours_are_scored(
+    deployment: Deployment, database: Engine, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OODWATCH_LIMITS__MAX_BYTES", "2000000")
+    good: list[bytes | None] = [png(i) for i in range(15)]
+    values: list[bytes | None] = []
+    expected: dict[int, str] = {}
+    for value, reason in BAD.values():
+        at = {"first": 0, "middle": 7, "last": 15, "whole batch": 0}[place]
+        batch = [value] * 16 if place == "whole batch" else [*good[:at], value, *good[at:]]
+        expected |= {len(values) + i: reason for i, item in enumerate(batch) if item is value}
+        values += batch
+    deployment.produce(values)
+    progress = deployment.drain()
+    assert reasons(database) == expected
+    assert progress.scored == len(values) - len(expected)
+    assert query(database, "SELECT log_end - start_offset - scored - dead FROM stream") == [(0,)]
+
+
+HEADERS: dict[str, tuple[tuple[tuple[str, bytes | None], ...], str]] = {
+    "wrong sha256": ((("sha256", b"0" * 64),), "checksum"),
+    "sha256 is no hash": ((("sha256", b"abc"),), "bad_header"),
+    "segment is not UTF-8": ((("segment", b"\xff\xfe"),), "bad_header"),
+    "control characters": ((("id", b"a\x00b"),), "bad_header"),
+    "unknown content type": ((("content-type", b"application/json"),), "unknown_type"),
+    "an image by reference": ((("ce_dataref", b"s3://bucket/image"),), "unknown_type"),
+    "event time before the horizon": ((("ce_time", b"1999-01-01T00:00:00Z"),), "too_old"),
+}
+
+
+def test_bad_headers_become_dead_letters(deployment: Deployment, database: Engine) -> None:
+    spool = deployment.spool()
+    spool.append([NewRecord(png(i), headers=headers) for i, (headers, _) in enumerate(HEADERS.values())])
+    spool.append([NewRecord(png(99))])
+    spool.close()
+    assert deployment.drain().scored == 1
+    assert list(reasons(database).values()) == [reason for _, reason in HEADERS.values()]
+
+
+def test_a_clock_alone_never_costs_an_image(deployment: Deployment, database: Engine) -> None:
+    spool = deployment.spool()
+    for stamp in (b"2999-01-01T00:00:00Z", b"rubbish", b"2026-01-01T00:00:00Z"):
+        spool.append([NewRecord(png(1), headers=(("ce_time", stamp),))])
+    spool.close()
+    assert deployment.drain().scored == 3
+    assert [row[0] for row in query(database, "SELECT clock FROM score ORDER BY offset")] == [1, 1, 0]
+
+
+@pytest.mark.parametrize(("magic", "reason"), [("nan", "not_finite"), ("raise", "crash"), ("oom", "oom")])
+def test_an_image_that_the_model_cannot_take_is_isolated(
+    deployment: Deployment, database: Engine, magic: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TINY_MAGIC", magic)
+    deployment.produce([png(i, magic=i in {0, 7, 31}) for i in range(32)])
+    progress = deployment.drain()
+    assert progress.scored == 29
+    assert reasons(database) == {0: reason, 7: reason, 31: reason}
+
+
+def test_samples_are_capped_per_segment_and_minute(deployment: Deployment, database: Engine) -> None:
+    spool = deployment.spool()
+    at = (("ce_time", b"2026-11-01T00:00:10Z"), ("segment", b"a"))
+    spool.append([NewRecord(png(i), headers=at) for i in range(120)])
+    spool.close()
+    deployment.drain()
+    kept = query(database, "SELECT kind, count(*), min(rank) FROM sample GROUP BY kind ORDER BY kind")
+    assert [(kind, count) for kind, count, _ in kept] == [("random", 4), ("strange", 4)]
+    strangest = query(database, "SELECT score FROM score ORDER BY score DESC LIMIT 4")
+    assert kept[1][2] == strangest[-1][0]
+    assert query(database, "SELECT count(*) FROM sample WHERE thumbnail IS NULL OR features IS NULL") == [(0,)]
+
+
+def test_a_switch_keeps_no_image_at_all(
+    deployment: Deployment, database: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OODWATCH_SAMPLES__PICTURES", "false")
+    deployment.produce([png(i) for i in range(30)])
+    deployment.drain()
+    kept = query(database, "SELECT count(*), count(thumbnail), count(features), count(logits) FROM sample")
+    assert kept == [(8, 0, 0, 0)]
+
+
+def test_drills_are_scored_but_count_nowhere(deployment: Deployment, database: Engine) -> None:
+    spool = deployment.spool()
+    spool.append([NewRecord(png(i), headers=(("drill", b"1"),)) for i in range(10)])
+    spool.close()
+    assert deployment.drain().scored == 10
+    assert query(database, "SELECT (SELECT count(*) FROM roll_up_part), (SELECT count(*) FROM sample)") == [(0, 0)]
+    assert query(database, "SELECT sum(drill) FROM score") == [(10,)]
+
+
+def test_what_retention_deleted_unread_is_accounted_for(deployment: Deployment, database: Engine) -> None:
+    from datetime import UTC, datetime, timedelta
+
+    from pipeline.ingest.spool import Retention
+
+    deployment.produce([png(i) for i in range(30)])
+    deployment.drain()
+    spool = deployment.spool()
+    old = datetime(2026, 1, 1, tzinfo=UTC)
+    spool.append([NewRecord(png(i), timestamp=old) for i in range(10)])
+    spool.append([NewRecord(png(i)) for i in range(5)])
+    spool.apply_retention(Retention(max_age=timedelta(hours=1)), now=datetime.now(UTC))
+    spool.close()
+    progress = deployment.drain()
+    assert (progress.scored, progress.expired) == (5, 10)
+    account = query(database, "SELECT log_end - start_offset, scored, dead, expired FROM stream")
+    assert account == [(45, 35, 0, 10)]
+    assert query(database, "SELECT from_offset, to_offset, reason FROM stream_gap") == [(30, 40, "expired")]
+
+
+def test_reading_from_the_latest_counts_what_was_left_out(deployment: Deployment, database: Engine) -> None:
+    deployment.produce([png(i) for i in range(7)])
+    stop = threading.Event()
+    run_worker(deployment.settings(), start_at="latest", drain=True, stop=stop)
+    deployment.produce([png(i) for i in range(3)])
+    run_worker(deployment.settings(), start_at="earliest", drain=True, stop=stop)
+    assert query(database, "SELECT scored, skipped, log_end FROM stream") == [(3, 7, 10)]
+
+
+def test_a_topic_made_anew_under_its_name_gets_a_stream_of_its_own(deployment: Deployment, database: Engine) -> None:
+    import shutil
+
+    deployment.produce([png(i) for i in range(12)])
+    deployment.drain()
+    shutil.rmtree(deployment.home / "spool")
+    deployment.produce([png(100 + i) for i in range(20)])
+    deployment.drain()
+    assert query(database, "SELECT scored FROM stream ORDER BY id") == [(12,), (20,)]
+
+
+def test_a_worker_without_a_reference_names_the_cure(template: Deployment, tmp_path: Path) -> None:
+    (tmp_path / "tiny").symlink_to(template.home / "tiny")
+    deployment = Deployment(tmp_path)
+    deployment.produce([png(1)])
+    with pytest.raises(UsageError, match="oodwatch calibrate"):
+        deployment.drain()
+
+
+def test_a_model_that_fails_on_most_images_stops_the_worker(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipeline.errors import ModelFailure
+
+    monkeypatch.setenv("TINY_MAGIC", "nan")
+    deployment.produce([png(i, magic=i % 3 > 0) for i in range(1600)])
+    with pytest.raises(ModelFailure, match="check weights"):
+        deployment.drain()
+
+
+def test_the_hashes_of_all_rows_are_the_hashes_of_what_was_sent(deployment: Deployment, database: Engine) -> None:
+    values = [png(i % 40) for i in range(80)]
+    deployment.produce(list(values))
+    deployment.drain()
+    stored = Counter(row[0] for row in query(database, "SELECT hex(value_sha256) FROM score"))
+    assert stored == Counter(hashlib.sha256(value).hexdigest().upper() for value in values)
+
+
+def test_scores_of_one_batch_do_not_depend_on_its_neighbours() -> None:
+    logits = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
+    features = np.zeros((6, 2), np.float32)
+    together = score_logits(Outputs(logits, features)).energy
+    alone = [score_logits(Outputs(logits[i : i + 1], features[i : i + 1])).energy[0] for i in range(6)]
+    np.testing.assert_allclose(together, alone, rtol=1e-12)
