@@ -303,7 +303,7 @@ class ExactlyOnce(RuleBasedStateMachine):
 
 
 def run(examples: int, *, quick: bool = False) -> None:
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         ExactlyOnce,
         settings=settings(
             max_examples=examples,

@@ -1,0 +1,88 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.shift.histogram import fine_edges, rank_edges
+from pipeline.shift.rollup import CorruptRollUp, RollUp, decode, encode, merge, summarise_groups
+
+SORTED = np.sort(np.random.default_rng(0).normal(-14, 5, 2000))
+fixed = settings(derandomize=True, deadline=None, max_examples=50)
+
+
+def summary(seed: int, n: int, groups: int = 1, d: int | None = 3, classes: int = 10) -> list[RollUp]:
+    rng = np.random.default_rng(seed)
+    scores = rng.normal(-13, 6, n)
+    return summarise_groups(
+        rng.integers(0, groups, n),
+        groups,
+        scores=scores,
+        energies=scores - 1,
+        flags=scores > -6,
+        class_index=rng.integers(0, classes, n),
+        properties=np.column_stack([rng.random((n, 4)), rng.integers(64, 10**6, n)]),
+        repeats=rng.random(n) < 0.1,
+        late_clocks=rng.random(n) < 0.1,
+        projected=None if d is None else rng.normal(size=(n, d)),
+        edges=rank_edges(SORTED),
+        fine_edges=fine_edges(SORTED),
+        n_classes=classes,
+    )
+
+
+def assert_close(left: RollUp, right: RollUp) -> None:
+    for name in ("n", "flags", "repeats", "late_clocks", "z_n"):
+        assert getattr(left, name) == getattr(right, name)
+    for name in ("class_counts", "class_flags", "histogram", "fine_histogram", "properties"):
+        np.testing.assert_array_equal(getattr(left, name), getattr(right, name))
+    for name in ("score_sum", "score_squares", "energy_sum", "z_sum", "z_outer"):
+        np.testing.assert_allclose(getattr(left, name), getattr(right, name), rtol=1e-9, atol=1e-9)
+
+
+@fixed
+@given(st.integers(0, 10**6), st.integers(1, 400), st.sampled_from([None, 1, 16]))
+def test_decoding_an_encoded_roll_up_gives_it_back(seed: int, n: int, d: int | None) -> None:
+    (rollup,) = summary(seed, n, d=d)
+    assert decode(encode(rollup)) == rollup
+
+
+@fixed
+@given(st.integers(0, 10**6), st.integers(1, 60), st.integers(1, 60), st.integers(1, 60))
+def test_merging_is_associative_and_commutative(seed: int, a: int, b: int, c: int) -> None:
+    (x,), (y,), (z,) = summary(seed, a), summary(seed + 1, b), summary(seed + 2, c)
+    assert_close(merge(merge(x, y), z), merge(x, merge(y, z)))
+    assert_close(merge(x, y), merge(y, x))
+
+
+@fixed
+@given(st.integers(0, 10**6), st.integers(10, 300))
+def test_groups_merge_to_the_summary_of_the_whole(seed: int, n: int) -> None:
+    whole = summary(seed, n, groups=1)[0]
+    parts = summary(seed, n, groups=1)
+    assert_close(whole, parts[0])
+    groups = [group for group in summary(seed, n, groups=5) if group.n]
+    total = groups[0]
+    for group in groups[1:]:
+        total = merge(total, group)
+    assert total.n == n
+    assert total.histogram.sum() == total.fine_histogram.sum() == total.class_counts.sum() == n
+
+
+@fixed
+@given(st.binary(max_size=300), st.integers(0, 200))
+def test_other_bytes_are_refused_and_nothing_worse(noise: bytes, cut: int) -> None:
+    content = encode(summary(1, 5)[0])
+    for damaged in (noise, b"\x01" + noise, content[:cut], content + b"\x00"):
+        if damaged != content:
+            with pytest.raises(CorruptRollUp):
+                decode(damaged)
+
+
+def test_roll_ups_of_different_references_do_not_merge() -> None:
+    with pytest.raises(CorruptRollUp, match="different references"):
+        merge(summary(0, 5, classes=10)[0], summary(0, 5, classes=7)[0])
+
+
+def test_parts_of_fifty_segments_take_less_than_seventy_bytes_an_image() -> None:
+    parts = summary(7, 256, groups=50, d=None) + summary(7, 256, d=16)
+    assert sum(len(encode(part)) for part in parts) / 256 < 70
