@@ -122,7 +122,8 @@ class Spool:
             deleted += chunk
         if deleted:
             with _translated(self._file):
-                self._connection.execute("PRAGMA incremental_vacuum").fetchall()
+                # executescript runs it to its end; execute() would free a single page
+                self._connection.executescript("PRAGMA incremental_vacuum")
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         return deleted
 

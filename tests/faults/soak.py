@@ -100,7 +100,11 @@ def _live_and_die(deployment: Deployment, rng: random.Random) -> bool:
     for line in process.stderr:
         if "reading" in line:  # ready: from here on it works through what has piled up
             break
-    time.sleep(rng.random() ** 2 * 1.5)
+    if rng.random() < 0.8:  # mostly in the middle of work, sometimes before the first commit
+        deadline = time.monotonic() + 20
+        while _stored(deployment) == before and time.monotonic() < deadline:
+            time.sleep(0.02)
+    time.sleep(rng.random() * 0.5)
     process.send_signal(signal.SIGKILL)
     process.wait()
     return _stored(deployment) > before

@@ -13,16 +13,18 @@ from pipeline.errors import RejectedRecord
 from pipeline.ingest.decode import DECODER, DecodeLimits, decode
 from pipeline.ingest.properties import measure
 from pipeline.ingest.thumbnail import thumbnail
+from pipeline.records import Pixels
 from tests.shared_data import cifar
 
 LIMITS = DecodeLimits()
 
 
-def smooth(width: int, height: int, channels: int = 3) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+def smooth(width: int, height: int, channels: int = 3) -> Pixels:
     rng = np.random.default_rng(width * 1000 + height)
     y, x = np.mgrid[0:height, 0:width]
     waves = [127 + 90 * np.sin(x / (3 + k) + y / 5) + rng.normal(0, 8, x.shape) for k in range(channels)]
-    return np.clip(np.stack(waves, -1), 0, 255).astype(np.uint8)
+    pixels: Pixels = np.clip(np.stack(waves, -1), 0, 255).astype(np.uint8)
+    return pixels
 
 
 def encoded(mode: str = "RGB", kind: str = "PNG", size: tuple[int, int] = (20, 12), **options: object) -> bytes:
@@ -63,8 +65,7 @@ def test_every_evaluation_image_decodes_to_its_published_pixels() -> None:
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "BMP", "TIFF"])
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA"])
 def test_other_formats_give_rgb(kind: str, mode: str) -> None:
-    options = {"lossless": True} if kind == "WEBP" else {}
-    value = encoded(mode, kind, **options)
+    value = encoded(mode, kind, lossless=True) if kind == "WEBP" else encoded(mode, kind)
     expected = np.asarray(Image.open(io.BytesIO(value)).convert("RGB"))
     np.testing.assert_array_equal(decode(value, "image/whatever", limits=LIMITS), expected)
 

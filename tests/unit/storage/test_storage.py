@@ -1,0 +1,218 @@
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine, func, select, text
+
+from pipeline.errors import EnvironmentFault, UsageError
+from pipeline.records import Bounds, Partition
+from pipeline.storage.deployments import ensure_deployment, ensure_segments
+from pipeline.storage.engine import HEAD_REVISION, current_revision, make_engine, open_database, reading
+from pipeline.storage.forgetting import coordinates_of, forget
+from pipeline.storage.migrations.run import alembic_config, downgrade, upgrade
+from pipeline.storage.references import find_reference, list_references, reference_images, save_reference
+from pipeline.storage.retention import RetentionLimits, delete_expired
+from pipeline.storage.samples import NewSample, insert_samples
+from pipeline.storage.schema import SampleRow, ScoreRow, Table, from_microseconds, to_microseconds
+from pipeline.storage.scores import NewScore, exported_scores, insert_scores
+from pipeline.storage.streams import Advance, advance, begin_stream, expire, ledger, release, take_over
+from tests.faults.scored import NOW, reference
+
+PLACE = Partition("images", "id-1", 0)
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    engine = open_database(f"sqlite:///{tmp_path / 'new' / 'test.db'}")
+    yield engine
+    engine.dispose()
+
+
+def deployed(engine: Engine) -> tuple[int, int]:
+    """(deployment, stream) keys."""
+    with engine.begin() as conn:
+        key = save_reference(conn, reference())
+        deployment = ensure_deployment(conn, "d", model_id="m@0", reference_id=key, now=NOW)
+        cursor = begin_stream(conn, deployment, Bounds(PLACE, 3, 10), first=5, owner="w", now=NOW)
+        ensure_segments(conn, deployment, ["cam"], limit=10)
+    return deployment, cursor.stream_id
+
+
+def step(start: int, end: int, scored: int = 0) -> Advance:
+    return Advance(start, end, scored=scored, dead=end - start - scored, holes=0, log_end=end, newest_event_time=NOW)
+
+
+def score_row(stream: int, offset: int, at: datetime = NOW) -> NewScore:
+    values = {"id": f"img-{offset}", "key": b"k", "label": None, "value_sha256": b"h" * 32, "class_index": 1}
+    flags = {"energy": -1.0, "score": -1.0, "msp": 0.5, "is_ood": 1, "repeat": 0, "drill": 0}
+    return NewScore(stream, offset, to_microseconds(at), 0, 1, 1, **values, **flags)  # type: ignore[arg-type]
+
+
+def test_migrations_make_exactly_the_tables_of_the_schema(engine: Engine) -> None:
+    with reading(engine).connect() as conn:
+        assert compare_metadata(MigrationContext.configure(conn), Table.metadata) == []
+
+
+def test_the_head_revision_is_alembics_own() -> None:
+    assert ScriptDirectory.from_config(alembic_config()).get_current_head() == HEAD_REVISION
+
+
+def test_a_downgrade_to_base_and_back_leaves_the_same(engine: Engine) -> None:
+    downgrade(engine, "base")
+    upgrade(engine)
+    assert current_revision(engine) == HEAD_REVISION
+
+
+def test_a_database_of_a_newer_revision_is_refused(engine: Engine) -> None:
+    with engine.begin() as conn:
+        conn.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(UsageError, match="newer oodwatch"):
+        open_database(str(engine.url))
+
+
+def test_tables_of_another_program_are_left_alone(tmp_path: Path) -> None:
+    other = make_engine(f"sqlite:///{tmp_path / 'other.db'}")
+    with other.begin() as conn:
+        conn.execute(text("CREATE TABLE theirs (a INTEGER)"))
+    with pytest.raises(UsageError, match="not oodwatch's"):
+        open_database(str(other.url))
+    other.dispose()
+
+
+def test_a_file_that_is_no_database_says_so(tmp_path: Path) -> None:
+    (tmp_path / "x.db").write_bytes(b"no database at all" * 100)
+    with pytest.raises(EnvironmentFault, match="not a database"):
+        open_database(f"sqlite:///{tmp_path / 'x.db'}")
+
+
+def test_a_url_that_is_none_shows_examples() -> None:
+    with pytest.raises(UsageError, match="sqlite:///"):
+        open_database("my.db")
+
+
+def test_sqlite_commits_survive_a_power_cut(engine: Engine) -> None:
+    with reading(engine).connect() as conn:
+        assert conn.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert conn.exec_driver_sql("PRAGMA synchronous").scalar() == 2
+
+
+def test_a_cursor_moves_only_from_where_it_stands(engine: Engine) -> None:
+    _, stream = deployed(engine)
+    with engine.begin() as conn:
+        assert advance(conn, stream, step(5, 8), owner="a", now=NOW)
+        assert not advance(conn, stream, step(5, 8), owner="zombie", now=NOW)
+        assert not advance(conn, stream, step(6, 9), owner="zombie", now=NOW)
+        assert advance(conn, stream, step(8, 10), owner="a", now=NOW)
+
+
+def test_the_ledger_accounts_for_every_offset(engine: Engine) -> None:
+    _, stream = deployed(engine)
+    with engine.begin() as conn:
+        advance(conn, stream, step(5, 8, scored=2), owner="a", now=NOW)
+        assert expire(conn, stream, position=8, beginning=12, now=NOW)
+        (line,) = ledger(conn, log_ends={PLACE: 20})
+    assert (line.produced, line.scored, line.dead, line.expired, line.skipped, line.waiting) == (17, 2, 1, 4, 2, 8)
+    assert line.produced == line.scored + line.dead + line.waiting + line.expired + line.skipped + line.holes
+
+
+def test_attempts_count_until_a_commit_or_an_orderly_end(engine: Engine) -> None:
+    deployment, stream = deployed(engine)
+    with engine.begin() as conn:
+        attempts = [take_over(conn, deployment, PLACE, owner="w", now=NOW) for _ in range(3)]
+        assert [cursor.attempts for cursor in attempts if cursor] == [2, 3, 4]
+        release(conn, [stream])
+        again = take_over(conn, deployment, PLACE, owner="w", now=NOW)
+    assert again is not None
+    assert (again.attempts, again.next_offset) == (1, 5)
+
+
+def test_references_come_back_as_they_were_stored(engine: Engine) -> None:
+    with engine.begin() as conn:
+        key = save_reference(conn, reference())
+        found = find_reference(conn, name=None, model_id="m@0")
+        assert reference_images(conn, key) == []
+        assert [line.reference for line in list_references(conn)] == ["m-r1"]
+    for name in ("name", "threshold", "rank", "p0_high", "created_at", "classes", "representative"):
+        assert getattr(found, name) == getattr(reference(), name)
+    np.testing.assert_array_equal(found.scores, reference().scores)
+    np.testing.assert_array_equal(found.projection, reference().projection)
+
+
+def test_of_two_calibrations_at_once_the_second_is_refused_and_writes_nothing(engine: Engine) -> None:
+    with engine.begin() as conn:
+        save_reference(conn, reference())
+    with pytest.raises(EnvironmentFault, match="nothing was written"), engine.begin() as conn:
+        save_reference(conn, replace(reference(), threshold=9.0))
+    with reading(engine).connect() as conn:
+        assert [line.threshold for line in list_references(conn)] == [0.5]
+
+
+def test_a_reference_of_another_model_is_refused(engine: Engine) -> None:
+    with engine.begin() as conn:
+        save_reference(conn, reference())
+        with pytest.raises(UsageError, match="belongs to model m@0"):
+            find_reference(conn, name="m-r1", model_id="other@1")
+        with pytest.raises(UsageError, match="known: m-r1"):
+            find_reference(conn, name="m-r7", model_id="m@0")
+
+
+def test_segments_beyond_the_limit_share_one(engine: Engine) -> None:
+    deployment, _ = deployed(engine)
+    with engine.begin() as conn:
+        keys = ensure_segments(conn, deployment, [f"s{i}" for i in range(20)], limit=5)
+    assert len(set(keys.values())) == 5
+    assert keys["s10"] == keys["s19"]
+
+
+def test_a_slot_keeps_the_samples_of_highest_rank(engine: Engine) -> None:
+    def sample(rank: float) -> NewSample:
+        keys = (1, 1, 1, 60_000_000, "strange", rank, 1, int(rank * 10), 60_000_001)
+        return NewSample(*keys, None, None, None, "{}")
+
+    with engine.begin() as conn:
+        insert_samples(conn, [sample(rank) for rank in (0.1, 0.9, 0.5)], places=2)
+        insert_samples(conn, [sample(0.7)], places=2)
+        assert sorted(conn.scalars(select(SampleRow.rank))) == [0.7, 0.9]
+
+
+def test_retention_deletes_in_chunks_and_stops_when_nothing_is_left(engine: Engine) -> None:
+    _, stream = deployed(engine)
+    with engine.begin() as conn:
+        insert_scores(conn, [score_row(stream, i, NOW - timedelta(days=10)) for i in range(25)])
+        insert_scores(conn, [score_row(stream, 100)])
+    deleted: list[int] = []
+    limits = RetentionLimits(keep=timedelta(days=1))
+    while not deleted or deleted[-1]:
+        with engine.begin() as conn:
+            deleted.append(delete_expired(conn, limits, now=NOW, chunk=10))
+    assert deleted == [10, 10, 5, 0]
+    with reading(engine).connect() as conn:
+        assert conn.scalar(select(func.count()).select_from(ScoreRow)) == 1
+
+
+def test_forgetting_leaves_an_anonymous_row(engine: Engine) -> None:
+    _, stream = deployed(engine)
+    with engine.begin() as conn:
+        insert_scores(conn, [score_row(stream, i) for i in range(3)])
+        found = coordinates_of(conn, "id", "img-1")
+        assert [at.offset for at in found] == [1]
+        assert forget(conn, found).scores == 1
+        rows = list(exported_scores(conn))
+    assert [(row.id, row.value_sha256[:4], row.energy) for row in rows] == [
+        ("img-0", "6868", -1.0),
+        (None, "", -1.0),
+        ("img-2", "6868", -1.0),
+    ]
+
+
+def test_times_are_microseconds_and_naive_ones_are_refused() -> None:
+    at = datetime(2026, 11, 24, 3, 0, 0, 123456, tzinfo=UTC)
+    assert from_microseconds(to_microseconds(at)) == at
+    with pytest.raises(ValueError, match="no time zone"):
+        to_microseconds(datetime(2026, 1, 1))  # noqa: DTZ001
