@@ -3,7 +3,7 @@
 import dataclasses
 import time
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -19,7 +19,9 @@ from pipeline.cli.output import (
 )
 from pipeline.errors import EnvironmentFault, UsageError
 from pipeline.records import Partition
-from pipeline.storage.forgetting import Subject
+
+if TYPE_CHECKING:
+    from pipeline.storage.forgetting import Subject
 
 
 def produce(
