@@ -261,7 +261,9 @@ def to_record(topic: str, topic_id: str, row: tuple[int, int, int, bytes | None,
         _EPOCH + timedelta(microseconds=timestamp_us),
         key,
         value,
-        tuple((name, None if text is None else text.encode("latin-1")) for name, text in json.loads(headers)),
+        ()
+        if headers == "[]"
+        else tuple((name, None if text is None else text.encode("latin-1")) for name, text in json.loads(headers)),
     )
 
 
