@@ -1,0 +1,3 @@
+"""Fixtures of real services, for all tests."""
+
+pytest_plugins = ["tests.services.kafka", "tests.services.postgres"]
