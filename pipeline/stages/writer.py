@@ -27,6 +27,7 @@ from pipeline.stages.rows import Entry, without_ranges
 from pipeline.stages.sampling import Sampler
 from pipeline.stages.sink import Sink
 from pipeline.storage.engine import describe, is_transient
+from pipeline.storage.schema import to_microseconds
 from pipeline.storage.streams import Cursor, begin_stream, expire, note_log_end, release, take_over
 
 logger = logging.getLogger(__name__)
@@ -152,15 +153,16 @@ class Writer:
 
     def _entry(self, batch: ScoredBatch) -> Entry:
         last = dict(self._last_hash)
-        repeats = np.zeros(len(batch.images), dtype=np.bool_)
-        for i, image in enumerate(batch.images):
-            repeats[i] = last.get(image.message.segment) == image.value_sha256
+        repeats = []
+        for image in batch.images:
+            repeats.append(last.get(image.message.segment) == image.value_sha256)
             last[image.message.segment] = image.value_sha256
         return Entry(
             batch=batch,
             flags=batch.scores.score > self._sink.reference.threshold,
-            repeats=repeats,
+            repeats=np.array(repeats, dtype=np.bool_),
             counted=np.array([not image.message.drill for image in batch.images], dtype=np.bool_),
+            event_times=np.array([to_microseconds(image.message.event_time) for image in batch.images], np.int64),
         )
 
     def _stale(self, batch: ScoredBatch) -> list[int]:

@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 from pipeline.records import Bounds, Partition
-from pipeline.storage.schema import DeploymentRow, StreamGapRow, StreamRow, to_microseconds
+from pipeline.storage.schema import DeploymentRow, StreamGapRow, StreamRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Advance:
     dead: int
     holes: int
     log_end: int
-    newest_event_time: datetime | None
+    newest_event_time: int | None  # microseconds; None where nothing was counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +128,8 @@ def advance(conn: Connection, stream_id: int, step: Advance, *, owner: str, now:
         "updated_at": now,
     }
     if step.newest_event_time is not None:
-        newest = to_microseconds(step.newest_event_time)
-        known = func.coalesce(type_coerce(StreamRow.newest_event_time, BigInteger), newest)
-        values["newest_event_time"] = _greatest(conn, known, newest)
+        known = func.coalesce(type_coerce(StreamRow.newest_event_time, BigInteger), step.newest_event_time)
+        values["newest_event_time"] = _greatest(conn, known, step.newest_event_time)
     moved = conn.execute(
         update(StreamRow).where(StreamRow.id == stream_id, StreamRow.next_offset == step.start).values(**values)
     )

@@ -45,7 +45,15 @@ def deployed(engine: Engine) -> tuple[int, int]:
 
 
 def step(start: int, end: int, scored: int = 0) -> Advance:
-    return Advance(start, end, scored=scored, dead=end - start - scored, holes=0, log_end=end, newest_event_time=NOW)
+    return Advance(
+        start,
+        end,
+        scored=scored,
+        dead=end - start - scored,
+        holes=0,
+        log_end=end,
+        newest_event_time=to_microseconds(NOW),
+    )
 
 
 def score_row(stream: int, offset: int, at: datetime = NOW) -> NewScore:
