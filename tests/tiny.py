@@ -49,7 +49,7 @@ class Tiny(nn.Module):
         if how == "die":
             os._exit(139)
         if how == "raise":
-            raise ValueError("magic pixel")
+            raise ValueError("magic\\0pixel")
         if how == "oom":
             raise torch.OutOfMemoryError("magic pixel is too large")
 

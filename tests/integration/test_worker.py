@@ -219,6 +219,9 @@ def test_an_image_that_the_model_cannot_take_is_isolated(
     progress = deployment.drain()
     assert progress.scored == 29
     assert reasons(database) == {0: reason, 7: reason, 31: reason}
+    assert query(database, "SELECT count(*) FROM dead_letter WHERE error LIKE '%magic\ufffdpixel%'") == [
+        (3 if magic == "raise" else 0,)  # no database takes the NUL that was in it
+    ]
 
 
 def test_samples_are_capped_per_segment_and_minute(deployment: Deployment, database: Engine) -> None:
