@@ -6,14 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from pipeline.errors import PackageError
+from pipeline.errors import EnvironmentFault, PackageError
 from pipeline.models.checking import check_classifier, check_program
 from pipeline.models.network import build_network, load_weights, read_state_dict
 from pipeline.models.package import (
     CODE_FILE,
     PROGRAM_FILE,
+    SPEC_FILE,
     WEIGHTS_FILE,
     ModelPackage,
     PackageSpec,
@@ -41,7 +43,7 @@ def make_package(
 
     Raises PackageError, in one line that says what, where and the cure: `out` exists, the weights
     are pickled or do not fit, the head is missing, the classes are of another number, the output is
-    not what a multi-class classifier's head returns.
+    not what a multi-class classifier's head returns; and EnvironmentFault where the disk is full.
     """
     _refuse_existing(out, force)
     place = architecture.rpartition(":")[0]
@@ -118,6 +120,8 @@ def _read_classes(path: Path) -> tuple[str, ...]:
 def _refuse_existing(out: Path, force: bool) -> None:
     if out.exists() and not force:
         raise PackageError(f"{out} exists; add --force to replace it")
+    if out.exists() and not (out / SPEC_FILE).is_file():
+        raise PackageError(f"{out} is no model package, so --force does not replace it; name another folder")
 
 
 def _write(out: Path, spec: PackageSpec, fill: Callable[[Path], object]) -> ModelPackage:
@@ -131,8 +135,9 @@ def _write(out: Path, spec: PackageSpec, fill: Callable[[Path], object]) -> Mode
         if out.exists():
             shutil.rmtree(out)
         partial.rename(out)
-    except OSError as error:
-        raise PackageError(f"{out}: {error.strerror or error}; nothing was written") from error
+    except (OSError, SafetensorError) as error:
+        said = getattr(error, "strerror", None) or str(error)
+        raise EnvironmentFault(f"{out}: {said}; free some space or name another place; nothing was written") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return load_package(out)
