@@ -5,9 +5,6 @@ Nothing is half-written: files and tables are the same before and after.
 
 import os
 import sqlite3
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +12,8 @@ import pytest
 import torch
 
 from pipeline.calibrate import calibrate
-from pipeline.cli.app import main
-from pipeline.storage import engine as storage_engine
+from tests.integration.typing_commands import Command, contents
 from tests.tiny import SIDE, Deployment, png
-
-Command = Callable[..., "Answer"]
 
 CODE = """
 import torch
@@ -38,52 +32,6 @@ class Net(nn.Module):
 def net(**arguments):
     return Net(**arguments)
 """
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a command printed, and how it ended."""
-
-    code: int
-    out: str
-    err: str
-
-    def refuses(self, code: int, *words: str) -> None:
-        """One line on stderr with these words, and nothing on stdout."""
-        assert self.code == code, self.err
-        assert self.err.startswith("oodwatch: ")
-        assert self.err.count("\n") == 1, self.err
-        for word in words:
-            assert word in self.err
-        assert self.out == ""
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Types a command; each of its files goes to the test's own folder."""
-
-    def typed(*arguments: object) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["oodwatch", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            main()
-        printed = capsys.readouterr()
-        return Answer(int(end.value.code or 0), printed.out, printed.err)
-
-    return typed
-
-
-def contents(home: Path) -> dict[str, object]:
-    """Every file below a folder: its bytes, or its rows where it is a database."""
-    found: dict[str, object] = {}
-    for path in sorted(home.rglob("*")):
-        if path.suffix in {".db", ".sqlite"}:
-            connection = sqlite3.connect(path)
-            found[path.name] = list(connection.iterdump())
-            connection.close()
-        elif not path.is_dir() and not path.name.endswith(("-wal", "-shm")):
-            found[str(path.relative_to(home))] = path.read_bytes()
-    return found
 
 
 class Pickled:
@@ -279,36 +227,3 @@ def test_a_database_of_a_newer_revision_is_left_alone(deployment: Deployment, co
     answer = command(*commands_on(deployment)[name], "--database", deployment.database)
     answer.refuses(2, "is of revision 9999", "newer")
     assert contents(deployment.home) == before
-
-
-@pytest.fixture
-def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No database can grow: SQLite answers as on a full disk, by its own limit, on any machine."""
-    configure = storage_engine._configure_sqlite
-
-    def limited(connection: Any, record: object) -> None:
-        configure(connection, record)
-        connection.execute("PRAGMA max_page_count = 1").fetchall()
-
-    monkeypatch.setattr(storage_engine, "_configure_sqlite", limited)
-
-
-@pytest.mark.usefixtures("full_disk")
-def test_a_calibration_on_a_full_disk_leaves_the_database_as_it_was(deployment: Deployment, command: Command) -> None:
-    before = contents(deployment.home)
-    options = ("--model", deployment.model, "--database", deployment.database)
-    command("calibrate", deployment.home / "calibration", *options).refuses(
-        4, "oodwatch.db: database or disk is full", "free some space"
-    )
-    assert contents(deployment.home) == before
-
-
-@pytest.mark.usefixtures("full_disk")
-def test_a_new_database_on_a_full_disk_is_not_half_migrated(deployment: Deployment, command: Command) -> None:
-    new = deployment.home / "new.db"
-    command("references", "--database", f"sqlite:///{new}").refuses(
-        4, "new.db: database or disk is full", "free some space"
-    )
-    connection = sqlite3.connect(new)
-    assert list(connection.iterdump()) == ["BEGIN TRANSACTION;", "COMMIT;"]
-    connection.close()
