@@ -91,6 +91,8 @@ def describe(error: DBAPIError, url: URL) -> str:
         return "; ".join(filter(None, (f"{where}: {said}", cure(error))))
     if "disk is full" in said or "No space left" in said:
         return f"{where}: {said}; free some space, then run the same command again; nothing was half-written"
+    if "disk I/O error" in said:
+        return f"{where}: {said}; the disk is full or failing: free some space, then run the same command again"
     if "not a database" in said:
         return f"{where}: {said}; name another file with --database"
     if "readonly" in said or "unable to open" in said:
