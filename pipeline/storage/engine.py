@@ -1,5 +1,6 @@
 """Open a database: SQLite by default, PostgreSQL in production; refuse what this release cannot read."""
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,15 @@ from pipeline.storage.postgres import IDLE_IN_TRANSACTION_S, cure, make_postgres
 HEAD_REVISION = "0001"
 
 _BUSY_TIMEOUT_S = 30
+
+#: What SQLite says (patterns), and what a person can do.
+_SQLITE_CURES = {
+    "disk is full|No space left": "free some space, then run the same command again; nothing was half-written",
+    "disk I/O error": "the disk is full or failing: free some space, then run the same command again",
+    "not a database": "name another file with --database",
+    "readonly|unable to open": "check that the folder exists and may be written",
+    "locked": f"for {_BUSY_TIMEOUT_S} s another process has held a transaction open, end it",
+}
 _EXAMPLES = "write sqlite:///path/to/file.db or postgresql+psycopg://user@host/name"
 
 
@@ -87,19 +97,9 @@ def describe(error: DBAPIError, url: URL) -> str:
     """What the database said, where, and the cure."""
     said = str(error.orig).strip().splitlines()[0]
     where = shown(url)
-    if _is_from_postgres(error):
-        return "; ".join(filter(None, (f"{where}: {said}", cure(error))))
-    if "disk is full" in said or "No space left" in said:
-        return f"{where}: {said}; free some space, then run the same command again; nothing was half-written"
-    if "disk I/O error" in said:
-        return f"{where}: {said}; the disk is full or failing: free some space, then run the same command again"
-    if "not a database" in said:
-        return f"{where}: {said}; name another file with --database"
-    if "readonly" in said or "unable to open" in said:
-        return f"{where}: {said}; check that the folder exists and may be written"
-    if "locked" in said:
-        return f"{where}: {said} for {_BUSY_TIMEOUT_S} s; another process holds a transaction open, end it"
-    return f"{where}: {said}"
+    known = (remedy for pattern, remedy in _SQLITE_CURES.items() if re.search(pattern, said))
+    remedy = cure(error) if _is_from_postgres(error) else next(known, None)
+    return "; ".join(filter(None, (f"{where}: {said}", remedy)))
 
 
 def is_transient(error: BaseException) -> bool:
