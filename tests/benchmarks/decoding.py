@@ -9,7 +9,7 @@ from PIL import Image
 
 from pipeline.ingest.decode import DecodeLimits, decode
 from tests.benchmarks.inputs import jpeg
-from tests.benchmarks.timing import cpu_s
+from tests.benchmarks.timing import thread_cpu_s
 
 IMAGES = 100
 
@@ -20,8 +20,8 @@ def pillow_over_decode(home: Path, repetitions: int, *, width: int, height: int)
     limits = DecodeLimits()
     ratios = []
     for _ in range(-1, repetitions):
-        ours = cpu_s(partial(_decode_all, values, limits))
-        pillow = cpu_s(partial(_decode_all_with_pillow, values))
+        ours = thread_cpu_s(partial(_decode_all, values, limits))
+        pillow = thread_cpu_s(partial(_decode_all_with_pillow, values))
         ratios.append(pillow / ours)
     return ratios[1:]
 

@@ -1,8 +1,6 @@
 """What is measured on: pictures, and a calibrated deployment of an architecture with given weights."""
 
 import io
-import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +8,6 @@ import torch
 from PIL import Image
 
 from pipeline.assembly.calibrating import run_calibration
-from pipeline.assembly.working import run_worker
 from pipeline.models.packaging import make_package
 from pipeline.models.preprocessing import Preprocessing
 from pipeline.settings import Settings, SourceSettings, load_settings
@@ -65,14 +62,3 @@ def deployment(
     )
     run_calibration(settings, files, target_fpr=0.05, temperature=1.0, representative=False)
     return settings
-
-
-def drained_cpu_s(settings: Settings) -> float:
-    """CPU seconds of a worker from ready, with its model warm, until it has drained the log and closed."""
-    began: list[float] = []
-
-    def ready(_line: str) -> None:
-        began.append(time.process_time())
-
-    run_worker(settings, start_at="earliest", drain=True, stop=threading.Event(), say=ready)
-    return time.process_time() - began[0]

@@ -14,7 +14,7 @@ from pipeline.shift.rollup import encode, summarise_groups
 from pipeline.storage.engine import open_database
 from pipeline.storage.schema import ScoreRow, from_microseconds
 from pipeline.storage.scores import NewScore, insert_scores
-from tests.benchmarks.timing import cpu_s
+from tests.benchmarks.timing import thread_cpu_s
 
 BATCH = 1024
 PART_ROW_OVERHEAD = 30  # bytes of a roll-up row's keys in SQLite
@@ -39,8 +39,8 @@ def core_over_bulk_sqlite(home: Path, repetitions: int) -> list[float]:
         first = (repetition + 1) * 20 * BATCH
         rows = [new_score(first + i) for i in range(10 * BATCH)]
         typed = [_typed(new_score(first + 10 * BATCH + i)) for i in range(10 * BATCH)]
-        bulk = cpu_s(partial(write_in_batches, engine, rows, insert_scores))
-        core = cpu_s(partial(write_in_batches, engine, typed, _core_insert))
+        bulk = thread_cpu_s(partial(write_in_batches, engine, rows, insert_scores))
+        core = thread_cpu_s(partial(write_in_batches, engine, typed, _core_insert))
         if repetition >= 0:
             ratios.append(core / bulk)
     engine.dispose()

@@ -22,9 +22,10 @@ from pipeline.records import Outputs
 from pipeline.scoring.energy import score_logits
 from pipeline.settings import Settings
 from pipeline.storage.schema import ScoreRow
-from tests.benchmarks.inputs import deployment, drained_cpu_s, jpeg
+from tests.benchmarks.inputs import deployment, jpeg
 from tests.benchmarks.rows import new_score
-from tests.benchmarks.timing import cpu_s
+from tests.benchmarks.running import RunningWorker
+from tests.benchmarks.timing import thread_cpu_s
 from tests.golden.resnet20 import resnet20
 from tests.golden.resnet50 import resnet50
 
@@ -70,13 +71,15 @@ def worker_over_message_loop(home: Path, repetitions: int) -> list[float]:
     settings = deployment(home, f"{code}:null", state, "head")
     spool = Spool(home / "spool", "images")
     images, looped = 8192, 150
+    pictures = [NewRecord(jpeg(32, 32, i)) for i in range(256)]
+    produce = partial(spool.append, pictures * (images // 256))
     ratios = []
-    for repetition in range(repetitions):
-        spool.append([NewRecord(jpeg(32, 32, repetition * 97 + i % 256)) for i in range(images)])
-        worker = drained_cpu_s(settings) / images
-        with closing(_MessageLoop(home / "spool", settings)) as loop:
-            naive = cpu_s(partial(loop.run, looped)) / looped
-        ratios.append(naive / worker)
+    with RunningWorker(settings) as worker, closing(_MessageLoop(home / "spool", settings)) as loop:
+        worker.cpu_s(produce, images)
+        for _ in range(repetitions):
+            batched = worker.cpu_s(produce, images) / images
+            naive = thread_cpu_s(partial(loop.run, looped)) / looped
+            ratios.append(naive / batched)
     return ratios
 
 
@@ -89,8 +92,8 @@ def energy_over_forward(home: Path, repetitions: int) -> list[float]:
     ratios = []
     for _ in range(repetitions):
         with torch.inference_mode():
-            forward = cpu_s(lambda: [network(images) for _ in range(2)]) / 2
-        ratios.append(cpu_s(lambda: [score_logits(outputs) for _ in range(200)]) / 200 / forward)
+            forward = thread_cpu_s(lambda: [network(images) for _ in range(2)]) / 2
+        ratios.append(thread_cpu_s(lambda: [score_logits(outputs) for _ in range(200)]) / 200 / forward)
     return ratios
 
 
@@ -121,14 +124,17 @@ def _over_forward(
             for _ in range(images // batch // 2):
                 network(ready)
 
+    pictures = [NewRecord(jpeg(side, side, i)) for i in range(images)]
+    produce = partial(spool.append, pictures)
     half_of_the_forward_passes()
     ratios = []
-    for repetition in range(repetitions):
-        spool.append([NewRecord(jpeg(side, side, repetition * images + i)) for i in range(images)])
-        before = cpu_s(half_of_the_forward_passes)
-        pipeline = drained_cpu_s(settings)
-        after = cpu_s(half_of_the_forward_passes)
-        ratios.append((before + after) / pipeline)
+    with RunningWorker(settings) as worker:
+        worker.cpu_s(produce, images)
+        for _ in range(repetitions):
+            before = thread_cpu_s(half_of_the_forward_passes)
+            pipeline = worker.cpu_s(produce, images)
+            after = thread_cpu_s(half_of_the_forward_passes)
+            ratios.append((before + after) / pipeline)
     return ratios
 
 

@@ -4,8 +4,8 @@ import time
 from collections.abc import Callable
 
 
-def cpu_s(work: Callable[[], object]) -> float:
-    """CPU seconds, user and system, that this process spends on a piece of work."""
-    began = time.process_time()
+def thread_cpu_s(work: Callable[[], object]) -> float:
+    """CPU seconds, user and system, of a piece of work that runs on the calling thread alone."""
+    began = time.thread_time()
     work()
-    return time.process_time() - began
+    return time.thread_time() - began
