@@ -48,12 +48,17 @@ MEASURES = {
     "energy": Measure(scoring.energy_over_forward, "energy / forward pass, ResNet-20", at_most=0.01),
     "write": Measure(rows.core_over_bulk_sqlite, "row write / Core insert, SQLite, 1,024 rows", at_least=2),
     "decode": Measure(
-        partial(decoding.pillow_over_decode, width=224, height=224), "JPEG decode / Pillow, 224 x 224", at_least=1.8
+        partial(decoding.photographs, width=224, height=224),
+        "JPEG decode / Pillow, photographs, 224 x 224",
+        at_least=1.8,
     ),
-    "decode32": Measure(partial(decoding.pillow_over_decode, width=32, height=32), "JPEG decode / Pillow, 32 x 32"),
+    "decode32": Measure(
+        partial(decoding.photographs, width=32, height=32), "JPEG decode / Pillow, photographs, 32 x 32"
+    ),
     "decode640": Measure(
-        partial(decoding.pillow_over_decode, width=640, height=480), "JPEG decode / Pillow, 640 x 480"
+        partial(decoding.photographs, width=640, height=480), "JPEG decode / Pillow, photographs, 640 x 480"
     ),
+    "decode_noise": Measure(partial(decoding.noise, width=224, height=224), "JPEG decode / Pillow, noise, 224 x 224"),
     "row": Measure(rows.bytes_per_row, "stored bytes an image: its row and indexes, SQLite"),
     "parts": Measure(rows.part_bytes_per_image, "stored bytes an image: roll-up, 50 segments", at_most=100),
 }
