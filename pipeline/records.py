@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,8 +87,7 @@ class Message:
     other_headers: tuple[tuple[str, str], ...]  # unknown ones, kept for samples
 
 
-@dataclass(frozen=True, slots=True)
-class ImageProperties:
+class ImageProperties(NamedTuple):
     """Five plain numbers that say what changed when a lens or an exposure did."""
 
     brightness: float  # mean luma, 0..1

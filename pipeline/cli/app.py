@@ -67,7 +67,7 @@ def main() -> None:
     try:
         app()
     except OodwatchError as error:
-        typer.echo(f"oodwatch: {error}", err=True)
+        typer.echo("oodwatch: " + str(error).replace("\n", " "), err=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         typer.echo("oodwatch: interrupted", err=True)

@@ -21,6 +21,8 @@ _KNOWN = frozenset(
 )
 #: Reserved for later releases; scoring them as plain images would be wrong.
 _RESERVED = {"ce_dataref": "an image by reference", "ce_sampledrate": "a sampling weight"}
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 _MAX_NAME = 200
 _MAX_OTHER_HEADERS = 32
 _MAX_OTHER_VALUE = 256
@@ -113,7 +115,7 @@ def _text(name: str, value: bytes, limits: MessageLimits) -> str:
         text = value.decode("utf-8").strip()
     except UnicodeDecodeError as error:
         raise _rejected(Reason.BAD_HEADER, f"header {name} is not UTF-8: {value[:20]!r}") from error
-    if any(ord(character) < 32 or ord(character) == 127 for character in text):
+    if _CONTROL.search(text):
         raise _rejected(Reason.BAD_HEADER, f"header {name} has control characters: {text[:20]!r}")
     return text
 
@@ -145,7 +147,7 @@ def _segment(headers: Mapping[str, str], *, strict: bool = True) -> str:
 def _sha256(text: str | None) -> bytes | None:
     if text is None or text == "":
         return None
-    if not re.fullmatch(r"[0-9a-fA-F]{64}", text):
+    if not _SHA256.fullmatch(text):
         raise _rejected(Reason.BAD_HEADER, f"header sha256 is not 64 hexadecimal digits: {text[:70]!r}")
     return bytes.fromhex(text)
 

@@ -215,6 +215,10 @@ class SpoolTopic:
             (end,) = connection.execute("SELECT next FROM partition WHERE number = ?", (partition,)).fetchone()
         return int(end if found is None else found)
 
+    def first_readable(self, partition: int, offset: int) -> int:
+        """The offset itself: a damaged SQLite file is refused as a whole."""
+        return offset
+
     def records(self) -> Iterator[Record]:
         """Every record in the log, in order."""
         with self._reading() as connection:
@@ -329,7 +333,8 @@ def _translated(file: Path) -> Iterator[None]:
         yield
     except (sqlite3.Error, OSError) as error:
         said = error.strerror if isinstance(error, OSError) else str(error)
-        cure = "free some space" if "full" in str(said) else "check that the folder exists and may be written"
+        is_full = any(word in str(said) for word in ("full", "No space", "disk I/O"))
+        cure = "free some space" if is_full else "check that the folder exists and may be written"
         raise EnvironmentFault(f"spool {file}: {said}; {cure}, then go on: nothing was half-written") from error
 
 

@@ -58,6 +58,8 @@ class Normalise(nn.Module):
 
 def _centre_crop(pixels: Pixels, side: int) -> Pixels:
     height, width = pixels.shape[:2]
+    if height == width == side:
+        return pixels
     if height < side or width < side:  # a resize smaller than the crop: pad with black, as torchvision
         top, left = max(0, side - height) // 2, max(0, side - width) // 2
         bottom, right = max(0, side - height) - top, max(0, side - width) - left

@@ -5,7 +5,7 @@ encoding is sparse: a part of five images takes some 150 bytes.
 """
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -15,7 +15,7 @@ from pipeline.errors import OodwatchError
 from pipeline.records import Float64s, Ints
 from pipeline.shift.histogram import BINS, FINE_BINS, PROPERTY_BINS, PROPERTY_EDGES, bin_of
 
-_FORMAT = 1
+_FORMAT = 2
 _N_PROPERTIES = len(PROPERTY_EDGES)
 
 
@@ -138,14 +138,17 @@ def merge(left: RollUp, right: RollUp) -> RollUp:
 
 
 def encode(rollup: RollUp) -> bytes:
-    """Little-endian and sparse: counts as LEB128 varints, histograms as (gap, count) pairs, floats as float64."""
+    """Little-endian and sparse: counts as LEB128 varints, floats as float64.
+
+    All count arrays in one row are one sparse vector: the number of filled bins, then for each the gap from
+    the one before and the count.
+    """
     out = bytearray([_FORMAT])
     d = 0 if rollup.z_sum is None else len(rollup.z_sum)
     for value in (rollup.n, rollup.flags, rollup.repeats, rollup.late_clocks, len(rollup.class_counts), d):
         _put(out, value)
     out += struct.pack("<3d", rollup.score_sum, rollup.score_squares, rollup.energy_sum)
-    for counts in _count_arrays(rollup):
-        _put_sparse(out, counts)
+    _put_sparse(out, np.concatenate([counts.reshape(-1) for counts in _count_arrays(rollup)]))
     if rollup.z_sum is not None and rollup.z_outer is not None:
         _put(out, rollup.z_n)
         out += rollup.z_sum.astype("<f8").tobytes() + rollup.z_outer.astype("<f8").tobytes()
@@ -170,7 +173,8 @@ def _decode(content: bytes) -> RollUp:
     score_sum, score_squares, energy_sum = struct.unpack_from("<3d", content, varints.at)
     varints.at += 24
     sizes = (n_classes, n_classes, BINS, FINE_BINS, _N_PROPERTIES * PROPERTY_BINS)
-    class_counts, class_flags, histogram, fine, properties = (varints.next_sparse(size) for size in sizes)
+    counts = np.split(varints.next_sparse(sum(sizes)), np.cumsum(sizes)[:-1])
+    class_counts, class_flags, histogram, fine, properties = counts
     z_n, z_sum, z_outer = 0, None, None
     if d:
         z_n = varints.next()
@@ -209,8 +213,7 @@ def _feature_sums(
 
 
 def _count_arrays(rollup: RollUp) -> Iterator[Ints]:
-    yield from (rollup.class_counts, rollup.class_flags, rollup.histogram, rollup.fine_histogram)
-    yield rollup.properties.reshape(-1)
+    yield from (rollup.class_counts, rollup.class_flags, rollup.histogram, rollup.fine_histogram, rollup.properties)
 
 
 def _put(out: bytearray, value: int) -> None:
@@ -221,14 +224,14 @@ def _put(out: bytearray, value: int) -> None:
 
 
 def _put_sparse(out: bytearray, counts: Ints) -> None:
-    """The number of non-zero bins, then for each the gap from the one before and the count."""
-    filled: Sequence[int] = np.flatnonzero(counts).tolist()
+    filled = np.flatnonzero(counts)
     _put(out, len(filled))
-    before = 0
-    for position, count in zip(filled, counts[filled].tolist(), strict=True):
-        _put(out, position - before)
-        _put(out, count)
-        before = position
+    pairs = np.column_stack((np.diff(filled, prepend=0), counts[filled])).reshape(-1)
+    if len(pairs) and pairs.max() < 0x80:  # the common case: every varint is one byte
+        out += pairs.astype(np.uint8).tobytes()
+    else:
+        for value in pairs.tolist():
+            _put(out, value)
 
 
 class _Varints:

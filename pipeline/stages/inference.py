@@ -16,6 +16,7 @@ import numpy as np
 from pipeline.errors import ModelFailure
 from pipeline.records import (
     DeadLetter,
+    Ints,
     Outputs,
     Pixels,
     PreparedImage,
@@ -79,62 +80,52 @@ class Inference:
         alone: its records are not even decoded in this process.
         """
         dead: list[tuple[int, DeadLetter]] = []
-        images: list[tuple[int, PreparedImage]] = []
+        images: list[PreparedImage] = []
+        range_index: list[int] = []
         for at, items in enumerate(prepared):
             for item in items:
                 if isinstance(item, DeadLetter):
                     dead.append((at, item))
                 else:
-                    images.append((at, item))
-        results = self._run([image for _, image in images])
+                    images.append(item)
+                    range_index.append(at)
+        blocks, failures = self._run(images)
+        dead += [(range_index[i], letter) for i, letter in failures.items()]
+        if failures:
+            kept = [i for i in range(len(images)) if i not in failures]
+            images, range_index = [images[i] for i in kept], [range_index[i] for i in kept]
         for at, portion in enumerate(ranges):
             for record in portion.records if portion.alone else ():
                 answer = self._score_alone(record)
                 if isinstance(answer, DeadLetter):
                     dead.append((at, answer))
                 else:
-                    images.append((at, answer[0]))
-                    results.append(answer[1])
-        return self._collect(tuple(ranges), images, results, dead)
-
-    def _collect(
-        self,
-        ranges: tuple[Range, ...],
-        images: Sequence[tuple[int, PreparedImage]],
-        results: Sequence[Outputs | DeadLetter],
-        dead: list[tuple[int, DeadLetter]],
-    ) -> ScoredBatch:
-        kept: list[tuple[int, PreparedImage]] = []
-        outputs: list[Outputs] = []
-        for (at, image), result in zip(images, results, strict=True):
-            if isinstance(result, DeadLetter):
-                dead.append((at, result))
-            else:
-                kept.append((at, image))
-                outputs.append(result)
-        joined = self._join(outputs)
-        scores = self._score(joined)
-        for i in np.flatnonzero(~scores.finite).tolist():
-            at, image = kept[i]
-            dead.append((at, self._letter(image, Reason.NOT_FINITE, "the model answered NaN or infinity")))
-        self._check_breaker(len(images), dead)
-        return self._batch(ranges, kept, joined, scores, dead)
+                    images.append(answer[0])
+                    range_index.append(at)
+                    blocks.append(answer[1])
+        return self._batch(tuple(ranges), images, np.array(range_index, dtype=np.int64), self._join(blocks), dead)
 
     def _batch(
         self,
         ranges: tuple[Range, ...],
-        kept: Sequence[tuple[int, PreparedImage]],
+        images: Sequence[PreparedImage],
+        range_index: Ints,
         outputs: Outputs,
-        scores: Scores,
-        dead: Sequence[tuple[int, DeadLetter]],
+        dead: list[tuple[int, DeadLetter]],
     ) -> ScoredBatch:
+        """Score the outputs; what is not finite becomes a dead letter."""
+        scores = self._score(outputs)
+        for i in np.flatnonzero(~scores.finite).tolist():
+            letter = self._letter(images[i], Reason.NOT_FINITE, "the model answered NaN or infinity")
+            dead.append((int(range_index[i]), letter))
+        self._check_breaker(len(images), dead)
         finite = np.flatnonzero(scores.finite)
         features = outputs.features[finite]
         reference = self._reference
         return ScoredBatch(
             ranges=ranges,
-            images=tuple(kept[i][1] for i in finite.tolist()),
-            range_index=np.array([kept[i][0] for i in finite.tolist()], dtype=np.int64),
+            images=tuple(images[i] for i in finite.tolist()),
+            range_index=range_index[finite],
             outputs=Outputs(outputs.logits[finite], features),
             scores=Scores(
                 energy=scores.energy[finite],
@@ -147,9 +138,10 @@ class Inference:
             dead=tuple(dead),
         )
 
-    def _run(self, images: Sequence[PreparedImage]) -> list[Outputs | DeadLetter]:
-        """One result per image, in order."""
-        results: list[Outputs | DeadLetter] = []
+    def _run(self, images: Sequence[PreparedImage]) -> tuple[list[Outputs], dict[int, DeadLetter]]:
+        """Outputs in blocks, in order, of all images but those that failed, which are given by position."""
+        blocks: list[Outputs] = []
+        failures: dict[int, DeadLetter] = {}
         done = 0
         while done < len(images):
             portion = images[done : done + self.cap]
@@ -161,27 +153,34 @@ class Inference:
                 if self._is_out_of_memory(error) and len(portion) > 1:
                     self._shrink(len(portion), error)
                     continue
-                results += self._bisect(portion, error)
+                self._bisect(portion, done, error, blocks, failures)
             else:
-                results += _rows(outputs)
+                blocks.append(outputs)
                 self._grow()
             done += len(portion)
-        return results
+        return blocks, failures
 
-    def _bisect(self, images: Sequence[PreparedImage], error: Exception) -> list[Outputs | DeadLetter]:
+    def _bisect(
+        self,
+        images: Sequence[PreparedImage],
+        first: int,
+        error: Exception,
+        blocks: list[Outputs],
+        failures: dict[int, DeadLetter],
+    ) -> None:
+        """Halve what failed until the culprits are alone; `first` is the position of images[0]."""
         if len(images) == 1:
             reason = Reason.OOM if self._is_out_of_memory(error) else Reason.CRASH
-            return [self._letter(images[0], reason, f"{type(error).__name__}: {error}")]
-        results: list[Outputs | DeadLetter] = []
+            failures[first] = self._letter(images[0], reason, f"{type(error).__name__}: {error}")
+            return
         middle = len(images) // 2
-        for half in (images[:middle], images[middle:]):
+        for half, start in ((images[:middle], first), (images[middle:], first + middle)):
             try:
-                results += _rows(self._model.predict(np.stack([image.pixels for image in half])))
+                blocks.append(self._model.predict(np.stack([image.pixels for image in half])))
             except Exception as again:
                 if self._is_fatal(again):
                     raise
-                results += self._bisect(half, again)
-        return results
+                self._bisect(half, start, again, blocks, failures)
 
     def _shrink(self, size: int, error: Exception) -> None:
         self._free_memory()
@@ -194,9 +193,11 @@ class Inference:
         if self.cap < self._max_batch and self._good_batches % 100 == 0:
             self.cap = min(self._max_batch, self.cap + max(1, self.cap // 10))
 
-    def _join(self, rows: Sequence[Outputs]) -> Outputs:
-        if rows:
-            return Outputs(np.concatenate([row.logits for row in rows]), np.concatenate([row.features for row in rows]))
+    def _join(self, blocks: Sequence[Outputs]) -> Outputs:
+        if blocks:
+            return Outputs(
+                np.concatenate([block.logits for block in blocks]), np.concatenate([block.features for block in blocks])
+            )
         reference = self._reference
         return Outputs(
             np.empty((0, len(reference.classes)), np.float32),
@@ -224,7 +225,3 @@ class Inference:
                 f" {dead[-1][1].error if dead else '?'}; check weights, dtype and device, then start the worker"
                 " again: it goes on where the database stands"
             )
-
-
-def _rows(outputs: Outputs) -> list[Outputs | DeadLetter]:
-    return [Outputs(outputs.logits[i : i + 1], outputs.features[i : i + 1]) for i in range(len(outputs.logits))]

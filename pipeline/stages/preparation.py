@@ -4,16 +4,30 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from pipeline.errors import RejectedRecord
 from pipeline.ingest.decode import DecodeLimits, decode
 from pipeline.ingest.message import MessageLimits, check_sha256, read_message
-from pipeline.ingest.properties import measure
+from pipeline.ingest.properties import Grid, grid_of, measure
 from pipeline.ingest.thumbnail import thumbnail
 from pipeline.models.preprocessing import Preprocessing, fit
-from pipeline.records import DeadLetter, Message, PreparedImage, Reason, Record
+from pipeline.records import DeadLetter, ImageProperties, Message, Pixels, PreparedImage, Reason, Record
 
 Prepared = PreparedImage | DeadLetter
+
+
+class _Opened(NamedTuple):
+    """A decoded record that still has to be measured; its pixels are the model's input alone."""
+
+    record: Record
+    message: Message
+    pixels: Pixels
+    grid: Grid
+    value_sha256: bytes
+
+    def prepared(self, properties: ImageProperties) -> PreparedImage:
+        return PreparedImage(self.record, self.message, self.pixels, properties, self.value_sha256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +41,17 @@ class Preparation:
 
     def prepare_all(self, records: Sequence[Record]) -> list[Prepared]:
         """Prepare several records, in order. Never raises for a bad record."""
-        return [self.prepare(record) for record in records]
+        opened = [self._open(record) for record in records]
+        properties = iter(measure([item.grid for item in opened if isinstance(item, _Opened)]))
+        return [item if isinstance(item, DeadLetter) else item.prepared(next(properties)) for item in opened]
 
     def prepare(self, record: Record) -> Prepared:
-        """Read the headers, check the hash, decode, measure, cut to the model's input size."""
+        """Prepare one record."""
+        (prepared,) = self.prepare_all([record])
+        return prepared
+
+    def _open(self, record: Record) -> "_Opened | DeadLetter":
+        """Read the headers, check the hash, decode, cut to the model's input size."""
         now = self.clock()
         digest: bytes | None = None
         message: Message | None = None
@@ -45,13 +66,7 @@ class Preparation:
                 limits=self.decode_limits,
                 exif_orientation=self.preprocessing.exif_orientation,
             )
-            return PreparedImage(
-                record=record,
-                message=message,
-                pixels=fit(pixels, self.preprocessing),
-                properties=measure(pixels),
-                value_sha256=digest or b"",
-            )
+            return _Opened(record, message, fit(pixels, self.preprocessing), grid_of(pixels), digest or b"")
         except RejectedRecord as rejection:
             return DeadLetter(
                 record=record,

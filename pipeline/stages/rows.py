@@ -11,6 +11,7 @@ from pipeline.records import (
     ClockSource,
     DeadLetter,
     Float64s,
+    Ints,
     Outputs,
     Partition,
     PreparedImage,
@@ -26,6 +27,7 @@ from pipeline.storage.streams import Advance
 
 TICK = timedelta(seconds=60)
 _TICK_US = TICK // timedelta(microseconds=1)
+_NEVER = np.iinfo(np.int64).min
 _CLOCK_CODES = {ClockSource.EVENT: 0, ClockSource.RECORD: 1, ClockSource.ARRIVAL: 2}
 
 
@@ -37,6 +39,12 @@ class Entry:
     flags: NDArray[np.bool_]  # OOD: score > threshold
     repeats: NDArray[np.bool_]  # same value as the segment's previous image
     counted: NDArray[np.bool_]  # no drill: part of every statistic
+    event_times: Ints  # microseconds since 1970, UTC
+
+    @property
+    def ticks(self) -> Ints:
+        """Start of each image's tick, microseconds."""
+        return self.event_times - self.event_times % _TICK_US
 
 
 def without_ranges(entry: Entry, dropped: Collection[int]) -> Entry:
@@ -66,6 +74,7 @@ def without_ranges(entry: Entry, dropped: Collection[int]) -> Entry:
         flags=entry.flags[rows],
         repeats=entry.repeats[rows],
         counted=entry.counted[rows],
+        event_times=entry.event_times[rows],
     )
 
 
@@ -74,11 +83,8 @@ def advances(entry: Entry, log_ends: Mapping[Partition, int]) -> list[Advance]:
     batch = entry.batch
     scored = np.bincount(batch.range_index, minlength=len(batch.ranges)).tolist()
     dead = np.bincount([at for at, _ in batch.dead], minlength=len(batch.ranges)).tolist()
-    newest: list[PreparedImage | None] = [None] * len(batch.ranges)
-    for at, image, counted in zip(batch.range_index.tolist(), batch.images, entry.counted.tolist(), strict=True):
-        known = newest[at]
-        if counted and (known is None or image.message.event_time > known.message.event_time):
-            newest[at] = image
+    newest = np.full(len(batch.ranges), _NEVER)
+    np.maximum.at(newest, batch.range_index[entry.counted], entry.event_times[entry.counted])
     return [
         Advance(
             start=portion.start,
@@ -87,7 +93,7 @@ def advances(entry: Entry, log_ends: Mapping[Partition, int]) -> list[Advance]:
             dead=dead[at],
             holes=portion.holes,
             log_end=max(log_ends.get(portion.partition, portion.end), portion.end),
-            newest_event_time=None if (last := newest[at]) is None else last.message.event_time,
+            newest_event_time=None if newest[at] == _NEVER else int(newest[at]),
         )
         for at, portion in enumerate(batch.ranges)
     ]
@@ -102,6 +108,7 @@ def score_rows(
     columns = zip(
         batch.images,
         batch.range_index.tolist(),
+        entry.event_times.tolist(),
         scores.class_index.tolist(),
         scores.energy.tolist(),
         scores.score.tolist(),
@@ -114,7 +121,7 @@ def score_rows(
         NewScore(
             streams[at],
             image.record.offset,
-            to_microseconds(image.message.event_time),
+            event_time,
             _CLOCK_CODES[image.message.clock],
             segments[image.message.segment],
             reference_id,
@@ -130,7 +137,7 @@ def score_rows(
             int(repeat),
             int(image.message.drill),
         )
-        for image, at, class_index, energy, score, msp, flag, repeat in columns
+        for image, at, event_time, class_index, energy, score, msp, flag, repeat in columns
     ]
 
 
@@ -146,25 +153,18 @@ def part_rows(entry: Entry, *, segments: Mapping[str, int], deployment_id: int, 
     if not len(rows):
         return []
     images = [entry.batch.images[row] for row in rows.tolist()]
-    ticks = [tick_of(image) for image in images]
-    keys = [(tick, segments[image.message.segment]) for tick, image in zip(ticks, images, strict=True)]
+    ticks = entry.ticks[rows]
+    keys = np.column_stack((ticks, [segments[image.message.segment] for image in images]))
     assert reference.id is not None
     parts: list[NewPart] = []
-    for labels, projected in ((keys, None), ([(tick, None) for tick in ticks], entry.batch.projected[rows])):
-        numbers = {key: number for number, key in enumerate(dict.fromkeys(labels))}
-        groups = np.array([numbers[key] for key in labels])
-        sums = _summarise(entry, rows, images, groups, len(numbers), projected, reference)
+    for labels, projected in ((keys, None), (keys[:, :1], entry.batch.projected[rows])):
+        groups, members = np.unique(labels, axis=0, return_inverse=True)
+        sums = _summarise(entry, rows, images, members, len(groups), projected, reference)
         parts += [
-            NewPart(deployment_id, reference.id, segment, tick, encode(total))
-            for (tick, segment), total in zip(numbers, sums, strict=True)
+            NewPart(deployment_id, reference.id, segment[0] if segment else None, tick, encode(total))
+            for (tick, *segment), total in zip(groups.tolist(), sums, strict=True)
         ]
     return parts
-
-
-def tick_of(image: PreparedImage) -> int:
-    """Start of the image's tick, microseconds."""
-    at = to_microseconds(image.message.event_time)
-    return at - at % _TICK_US
 
 
 def _summarise(
@@ -177,12 +177,7 @@ def _summarise(
     reference: Reference,
 ) -> list[RollUp]:
     scores = entry.batch.scores
-    properties = np.array(
-        [
-            (p.brightness, p.contrast, p.sharpness, p.colourfulness, p.size)
-            for p in (image.properties for image in images)
-        ]
-    )
+    properties = np.array([image.properties for image in images], dtype=np.float64)
     late_clocks = np.array([image.message.clock is ClockSource.ARRIVAL for image in images])
     return summarise_groups(
         groups,
@@ -208,7 +203,7 @@ def _dead_letter_row(letter: DeadLetter, stream_id: int) -> NewDeadLetter:
         record.offset,
         letter.stage,
         letter.reason.value,
-        letter.error[:1000],
+        _storable(letter.error[:1000]),
         to_microseconds(letter.at),
         None if record.timestamp is None else to_microseconds(record.timestamp),
         None if message is None else message.id,
@@ -217,3 +212,8 @@ def _dead_letter_row(letter: DeadLetter, stream_id: int) -> NewDeadLetter:
         None if record.value is None else len(record.value),
         letter.value_sha256,
     )
+
+
+def _storable(text: str) -> str:
+    """What a decoder said of a broken record, as far as databases take it: no NUL, no half of a character."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")

@@ -10,11 +10,12 @@ import heapq
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
-from pipeline.records import Float32s, Partition, PreparedImage, Record
-from pipeline.stages.rows import Entry, tick_of
+from pipeline.records import Float32s, Float64s, Partition, PreparedImage, ScoredBatch
+from pipeline.stages.rows import Entry
 from pipeline.storage.samples import NewSample
 from pipeline.storage.schema import to_microseconds
 
@@ -61,21 +62,18 @@ class Sampler:
 
     def draft(self, entry: Entry) -> tuple[SampleDraft, ...]:
         """The images of a batch that win a place; storing them drops what they displace."""
-        winners: dict[tuple[str, int, str], list[tuple[float, int]]] = {}
-        scores = entry.batch.scores.score.tolist()
-        for i in np.flatnonzero(entry.counted).tolist():
-            image = entry.batch.images[i]
-            tick = tick_of(image)
-            for kind, rank in ((STRANGE, scores[i]), (RANDOM, random_rank(image.record))):
-                slot = (image.message.segment, tick, kind)
-                if self._wins(slot, rank):
-                    places = winners.setdefault(slot, [])
-                    heapq.heappush(places, (rank, i))
-                    if len(places) > self._limits.places:
-                        heapq.heappop(places)
-        return tuple(
-            self._sample(entry, i, slot, rank) for slot, places in winners.items() for rank, i in sorted(places)
-        )
+        batch = entry.batch
+        groups: dict[tuple[str, int], list[int]] = {}
+        for i, (tick, counted) in enumerate(zip(entry.ticks.tolist(), entry.counted.tolist(), strict=True)):
+            if counted:
+                groups.setdefault((batch.images[i].message.segment, tick), []).append(i)
+        drafts: list[SampleDraft] = []
+        for kind, ranks in ((STRANGE, batch.scores.score), (RANDOM, random_ranks(batch))):
+            for (segment, tick), members in groups.items():
+                slot = (segment, tick, kind)
+                best = sorted(zip(ranks[members].tolist(), members, strict=True))[-self._limits.places :]
+                drafts += [self._sample(entry, i, slot, rank) for rank, i in reversed(best) if self._wins(slot, rank)]
+        return tuple(drafts)
 
     def _wins(self, slot: tuple[str, int, str], rank: float) -> bool:
         best = self._best.get(slot)
@@ -108,11 +106,25 @@ def _half(values: Float32s) -> bytes:
     return np.clip(values, -65504, 65504).astype("<f2").tobytes()
 
 
-def random_rank(record: Record) -> float:
-    """A number in [0, 1) that depends on the coordinates alone."""
-    partition = record.partition
-    name = f"{partition.topic}/{partition.topic_id}/{partition.number}/{record.offset}"
-    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=6).digest()) / 2**48
+def random_ranks(batch: ScoredBatch) -> Float64s:
+    """(n,) numbers in [0, 1) that depend on each image's coordinates alone.
+
+    SplitMix64 (Steele, Lea and Flood 2014) of the offset, begun at a hash of the partition.
+    """
+    seeds = np.array([_seed(portion.partition) for portion in batch.ranges], dtype=np.uint64)
+    offsets = np.array([image.record.offset for image in batch.images], dtype=np.uint64)
+    z = seeds[batch.range_index] + offsets * np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    z ^= z >> np.uint64(31)
+    ranks: Float64s = (z >> np.uint64(11)).astype(np.float64) / 2**53
+    return ranks
+
+
+@lru_cache(maxsize=1024)
+def _seed(partition: Partition) -> int:
+    name = f"{partition.topic}/{partition.topic_id}/{partition.number}"
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest())
 
 
 def sample_rows(

@@ -1,6 +1,6 @@
 """Samples: the strangest few and a random few images of each segment and tick."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from sqlalchemy import BigInteger, Connection, delete, func, select, tuple_, type_coerce
@@ -35,31 +35,21 @@ class Slot(NamedTuple):
     kind: str
 
 
-def kept_ranks(conn: Connection, slots: Iterable[Slot]) -> dict[Slot, list[float]]:
-    """Ranks of the samples that each slot holds, ascending."""
-    wanted = list(slots)
-    ranks: dict[Slot, list[float]] = {slot: [] for slot in wanted}
-    tick = type_coerce(SampleRow.tick, BigInteger)
-    for chunk in (wanted[i : i + 200] for i in range(0, len(wanted), 200)):
-        for row in conn.execute(
-            select(SampleRow.segment_id, tick, SampleRow.kind, SampleRow.rank)
-            .where(tuple_(SampleRow.segment_id, tick, SampleRow.kind).in_(chunk))
-            .order_by(SampleRow.rank)
-        ):
-            ranks[Slot(*row[:3])].append(row[3])
-    return ranks
-
-
 def insert_samples(conn: Connection, samples: Sequence[NewSample], places: int) -> None:
-    """Append samples and drop what then exceeds `places` in a slot: the lowest ranks go."""
+    """Append samples and drop what then exceeds `places` in a slot: the lowest ranks go.
+
+    What another worker is dropping is left to it: two that fill one slot at once never wait for one
+    another, and the next one drops what both have left.
+    """
     insert_many(conn, SampleRow, NewSample._fields, samples)
-    tick = type_coerce(SampleRow.tick, BigInteger)
-    for slot in {Slot(sample.segment_id, sample.tick, sample.kind) for sample in samples}:
-        mine = (SampleRow.segment_id == slot.segment_id) & (tick == slot.tick) & (SampleRow.kind == slot.kind)
-        surplus = select(SampleRow.id).where(mine).order_by(SampleRow.rank.desc()).offset(places)
-        if conn.dialect.name == "sqlite":
-            surplus = surplus.limit(-1)
-        conn.execute(delete(SampleRow).where(SampleRow.id.in_(surplus)))
+    slots = sorted({Slot(sample.segment_id, sample.tick, sample.kind) for sample in samples})
+    slot_columns = (SampleRow.segment_id, type_coerce(SampleRow.tick, BigInteger), SampleRow.kind)
+    place = func.row_number().over(partition_by=slot_columns, order_by=SampleRow.rank.desc()).label("place")
+    for chunk in (slots[i : i + 200] for i in range(0, len(slots), 200)):
+        ranked = select(SampleRow.id, place).where(tuple_(*slot_columns).in_(chunk)).subquery()
+        surplus = select(ranked.c.id).where(ranked.c.place > places)
+        unlocked = select(SampleRow.id).where(SampleRow.id.in_(surplus)).with_for_update(skip_locked=True)
+        conn.execute(delete(SampleRow).where(SampleRow.id.in_(unlocked)))
 
 
 def trim_samples(conn: Connection, keep: int, chunk: int) -> int:
@@ -68,4 +58,5 @@ def trim_samples(conn: Connection, keep: int, chunk: int) -> int:
     if newest is None:
         return 0
     old = select(SampleRow.id).where(SampleRow.id <= newest - keep).order_by(SampleRow.id).limit(chunk)
+    old = old.with_for_update(skip_locked=True)
     return conn.execute(delete(SampleRow).where(SampleRow.id.in_(old))).rowcount

@@ -18,7 +18,7 @@ from torch import nn
 from pipeline.assembly.parts import open_model
 from pipeline.ingest.spool import NewRecord, Spool
 from pipeline.ingest.spool_subscription import SpoolSubscription
-from pipeline.records import Outputs
+from pipeline.records import Outputs, Partition
 from pipeline.scoring.energy import score_logits
 from pipeline.settings import Settings
 from pipeline.storage.schema import ScoreRow
@@ -146,7 +146,7 @@ class _MessageLoop:
         self._engine = create_engine(settings.database_url)
         self._subscription = SpoolSubscription(spool, "images", group="loop", max_records=1, max_bytes=1)
         for number in self._subscription.poll(0).assigned:
-            self._subscription.seek(number, 0)
+            self._subscription.seek(Partition("images", "", number), 0)
         self.run(5)
 
     def run(self, messages: int) -> None:

@@ -11,9 +11,9 @@ from PIL import Image
 
 from pipeline.errors import RejectedRecord
 from pipeline.ingest.decode import DECODER, DecodeLimits, decode
-from pipeline.ingest.properties import measure
+from pipeline.ingest.properties import grid_of, measure
 from pipeline.ingest.thumbnail import thumbnail
-from pipeline.records import Pixels
+from pipeline.records import ImageProperties, Pixels
 from tests.shared_data import cifar
 
 LIMITS = DecodeLimits()
@@ -152,24 +152,39 @@ def test_the_decoder_names_its_versions() -> None:
     assert "Pillow" in DECODER
 
 
+def measured(pixels: Pixels) -> ImageProperties:
+    (properties,) = measure([grid_of(pixels)])
+    return properties
+
+
 def test_properties_of_known_pictures() -> None:
     grey = np.full((32, 32, 3), 51, np.uint8)
-    flat = measure(grey)
+    flat = measured(grey)
     assert flat.brightness == pytest.approx(0.2, abs=1e-5)
     assert (flat.contrast, flat.sharpness, flat.colourfulness) == pytest.approx((0, 0, 0), abs=1e-5)
     assert flat.size == 1024
     board = np.indices((32, 32)).sum(0) % 2 * 255
-    checks = measure(np.stack([board] * 3, -1).astype(np.uint8))
+    checks = measured(np.stack([board] * 3, -1).astype(np.uint8))
     assert checks.sharpness == pytest.approx(1, abs=1e-5)
     assert checks.contrast == pytest.approx(0.5, abs=1e-5)
     red = np.zeros((8, 8, 3), np.uint8)
     red[..., 0] = 255
-    assert measure(red).colourfulness == pytest.approx(0.3 * np.hypot(1, 0.5), abs=1e-5)
+    assert measured(red).colourfulness == pytest.approx(0.3 * np.hypot(1, 0.5), abs=1e-5)
 
 
 def test_sharpness_of_a_large_picture_is_that_of_true_neighbours() -> None:
     board = np.indices((300, 500)).sum(0) % 2 * 255
-    assert measure(np.stack([board] * 3, -1).astype(np.uint8)).sharpness == pytest.approx(1, abs=1e-5)
+    assert measured(np.stack([board] * 3, -1).astype(np.uint8)).sharpness == pytest.approx(1, abs=1e-5)
+
+
+def test_properties_do_not_depend_on_what_else_is_measured() -> None:
+    rng = np.random.default_rng(0)
+    shapes = [(32, 32), (1, 1), (300, 200), (32, 32), (1, 500), (500, 1), (64, 65), (300, 200)]
+    pictures = [rng.integers(0, 256, (*shape, 3), dtype=np.uint8) for shape in shapes]
+    together = measure([grid_of(picture) for picture in pictures])
+    for picture, properties in zip(pictures, together, strict=True):
+        assert properties == pytest.approx(measured(picture), rel=1e-6)
+        assert properties.size == picture.shape[0] * picture.shape[1]
 
 
 def test_thumbnails_are_small_webp_and_never_enlarged() -> None:
