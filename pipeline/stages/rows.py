@@ -37,6 +37,7 @@ class Entry:
     flags: NDArray[np.bool_]  # OOD: score > threshold
     repeats: NDArray[np.bool_]  # same value as the segment's previous image
     counted: NDArray[np.bool_]  # no drill: part of every statistic
+    store_s: float = 0.0  # once it is committed: how long that took, retries included, seconds
 
 
 def without_ranges(entry: Entry, dropped: Collection[int]) -> Entry:
@@ -66,6 +67,7 @@ def without_ranges(entry: Entry, dropped: Collection[int]) -> Entry:
         flags=entry.flags[rows],
         repeats=entry.repeats[rows],
         counted=entry.counted[rows],
+        store_s=entry.store_s,
     )
 
 
