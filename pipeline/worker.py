@@ -88,6 +88,7 @@ class Worker:
         self._waiting: queue.SimpleQueue[_Waiting] = queue.SimpleQueue()
         self._scored: queue.Queue[ScoredBatch] = queue.Queue(maxsize=4)
         self._finished = threading.Event()
+        self._orderly = False  # nothing is left undone: the writer may say so in the database
         self._failure: BaseException | None = None
 
     @property
@@ -117,8 +118,12 @@ class Worker:
         one shows no life: it cannot be ended, so the process must be.
         """
         threads = [
-            threading.Thread(target=self._guarded, args=(name, turn), name=name, daemon=True)
-            for name, turn in (("poll", self._poll), ("model", self._infer), ("writer", self._write))
+            threading.Thread(target=self._guarded, args=(name, turn, end), name=name, daemon=True)
+            for name, turn, end in (
+                ("poll", self._poll, _nothing),
+                ("model", self._infer, _nothing),
+                ("writer", self._write, self._writer.end),
+            )
         ]
         for thread in threads:
             thread.start()
@@ -128,6 +133,7 @@ class Worker:
         deadline = time.monotonic() + self._pace.drain_deadline_s
         while self._in_flight.records and not self._failure and time.monotonic() < deadline - _ENDING_S:
             self._finished.wait(_BEAT_S)
+        self._orderly = not self._in_flight.records and self._failure is None
         self._finished.set()
         self._give_up.set()
         for thread in threads:
@@ -138,7 +144,6 @@ class Worker:
         if left := [thread.name for thread in threads if thread.is_alive()]:
             logger.warning("leaving %s at work: nothing is lost, the cursor stands before it", ", ".join(left))
             return self._writer.progress
-        self._writer.end()
         self._subscription.close()
         return self._writer.progress
 
@@ -194,12 +199,14 @@ class Worker:
         for chore in self._housekeeping:
             chore()
 
-    def _guarded(self, name: str, turn: Callable[[], None]) -> None:
+    def _guarded(self, name: str, turn: Callable[[], None], end: Callable[[], None]) -> None:
         """Repeat a thread's turn; whatever it cannot answer ends the worker, with the reason."""
         try:
             while not self._finished.is_set():
                 self._pulse.beat(name)
                 turn()
+            if self._orderly:
+                end()
         except BaseException as failure:
             if self._failure is None:
                 self._failure = failure
@@ -219,3 +226,7 @@ class Worker:
                 "; ".join(map(str, silent)) + "; the process ends, so that its supervisor starts it anew:"
                 " it goes on where the database stands"
             )
+
+
+def _nothing() -> None:
+    """A thread without last words."""

@@ -14,17 +14,18 @@ from typing import Any, Self, TypeVar
 
 from prometheus_client import CollectorRegistry, Info, disable_created_metrics
 from prometheus_client.process_collector import ProcessCollector
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from pipeline.errors import EnvironmentFault
 from pipeline.records import utc_now
 from pipeline.stages.writer import Writer
-from pipeline.storage.engine import is_transient, revision_problem, stored_revision, translated_errors
+from pipeline.storage.engine import is_transient, revision_problem, stored_revision
 from pipeline.storage.processes import Process, beat, forget_silent, remove
 from pipeline.telemetry.health import Pulse, WorkerState, unready
-from pipeline.telemetry.http import Address, Endpoints, Server
+from pipeline.telemetry.http import Endpoints, Server
 from pipeline.telemetry.metrics import StateCollector
+from pipeline.telemetry.probe import Address
 
 logger = logging.getLogger(__name__)
 
@@ -118,15 +119,11 @@ class Operations:
 
     def heartbeat(self, engine: Engine, writer: Writer, deployment: str) -> "Heartbeat":
         """What the writer thread has to call between batches."""
-        return Heartbeat(engine, writer, partial(self._process, deployment), self._note_revision)
+        return Heartbeat(engine, writer, partial(self._process, deployment), self.unready, self._note_revision)
 
-    def farewell(self, engine: Engine) -> None:
-        """An orderly end: the row goes. A database that does not answer is left alone."""
-        try:
-            with translated_errors(engine.url), engine.begin() as conn:
-                remove(conn, self._name)
-        except EnvironmentFault as error:
-            logger.warning("%s; this process stays listed for a day", error)
+    def farewell(self, conn: Connection) -> None:
+        """An orderly end: the process's row goes."""
+        remove(conn, self._name)
 
     def _note_revision(self, problem: str | None) -> None:
         if problem is not None and problem != self._revision_problem:
@@ -141,13 +138,17 @@ class Operations:
 
 
 class Heartbeat:
-    """Renews the process's row every 10 s; called by the writer thread, which alone has the database."""
+    """Renews the process's row every 10 s; called by the writer thread, which alone has the database.
+
+    The first beat waits until the process is ready, or for 10 s: what it says stands for as long.
+    """
 
     def __init__(
         self,
         engine: Engine,
         writer: Writer,
         describe: Callable[[float, datetime], Process],
+        unready: Callable[[], list[str]],
         note_revision: Callable[[str | None], None],
         *,
         clock: Callable[[], datetime] = utc_now,
@@ -156,27 +157,29 @@ class Heartbeat:
         self._engine = engine
         self._writer = writer
         self._describe = describe
+        self._unready = unready
         self._note_revision = note_revision
         self._clock = clock
         self._monotonic = monotonic
-        self._last_s: float | None = None
+        self._last_s = monotonic()
+        self._begun = False
         self._scored = 0
 
     def __call__(self) -> None:
         """Beat, if it is time to. While the database does not answer, the writer has nothing else to do."""
         now_s = self._monotonic()
-        if self._last_s is not None and now_s < self._last_s + HEARTBEAT_INTERVAL_S:
+        if now_s < self._last_s + HEARTBEAT_INTERVAL_S and (self._begun or self._unready()):
             return
         scored = self._writer.progress.scored
-        rate = 0.0 if self._last_s is None else (scored - self._scored) / (now_s - self._last_s)
+        rate = (scored - self._scored) / max(now_s - self._last_s, 1.0)
         self._writer.retrying(partial(self._beat, round(rate, 1)), lambda: True, asks=("database",))
-        self._last_s, self._scored = self._monotonic(), scored
+        self._last_s, self._scored, self._begun = self._monotonic(), scored, True
 
     def _beat(self, rate: float) -> None:
         now = self._clock()
         with self._engine.begin() as conn:
             self._note_revision(revision_problem(self._engine.url, stored_revision(conn)))
-            if self._last_s is None:
+            if not self._begun:
                 forget_silent(conn, before=now - FORGOTTEN_AFTER)
             beat(conn, self._describe(rate, now))
 

@@ -89,9 +89,7 @@ def run_worker(
             f" (threshold {reference.threshold:.4f}), reading {url}"
         )
         try:
-            progress = worker.run(stop, drain_to=targets)
-            operations.farewell(engine)
-            return progress
+            return worker.run(stop, drain_to=targets)
         finally:
             isolation.close()
             source.topic.close()
@@ -181,6 +179,7 @@ def _assemble(
         give_up=give_up,
         on_stored=on_stored,
         beat=partial(operations.pulse.beat, "writer"),
+        farewell=operations.farewell,
     )
 
     def score_alone(record: Record) -> tuple[PreparedImage, Outputs] | DeadLetter:

@@ -25,17 +25,15 @@ def health(
 
     Example: oodwatch health --live
     """
-    from pipeline.assembly.parts import settings_from
-
     if url is not None and database is not None:
         raise UsageError("--url asks one process, --database lists all; give one of them")
-    settings = settings_from(database=database)
     if live or ready or url is not None:
-        _probe(url or _local_url(settings.http.listen), "livez" if live else "readyz", as_json)
+        _probe(url or _local_url(), "livez" if live else "readyz", as_json)
         return
     from pipeline.assembly.overview import read_processes
+    from pipeline.assembly.parts import settings_from
 
-    lines = read_processes(settings)
+    lines = read_processes(settings_from(database=database))
     print_lines(lines, as_json=as_json, empty="no process runs on this database")
     if all(line.status == "silent" for line in lines):
         raise typer.Exit(EnvironmentFault.exit_code)
@@ -78,17 +76,18 @@ def doctor(
         raise typer.Exit(code)
 
 
-def _local_url(listen: str) -> str:
-    from pipeline.telemetry.http import Address
+def _local_url() -> str:
+    from pipeline.settings import load_settings
+    from pipeline.telemetry.probe import Address
 
-    address = Address.parse(listen)
+    address = Address.parse(load_settings().http.listen)
     if address is None:
         raise UsageError("the HTTP server is off ([http] listen); turn it on, or name a process with --url")
     return address.url
 
 
 def _probe(base: str, path: str, as_json: bool) -> None:
-    from pipeline.telemetry.http import ask
+    from pipeline.telemetry.probe import ask
 
     status, answer = ask(f"{base.rstrip('/')}/{path}", timeout_s=_PROBE_TIMEOUT_S)
     ok = status == 200

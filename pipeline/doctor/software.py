@@ -1,6 +1,5 @@
 """Python, packages, and the compiled parts of the Kafka client."""
 
-import importlib
 import importlib.util
 import platform
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +11,7 @@ from packaging.specifiers import SpecifierSet
 from pipeline.doctor.finding import USAGE, Finding
 from pipeline.settings import Settings
 
+_CODECS = {"lz4": "lz4", "zstd": "zstandard", "snappy": "snappy"}  # what the Kafka client imports for each
 _NAMED = ("torch", "numpy", "pillow", "sqlalchemy", "psycopg", "kafka-python")
 _INSTALL = "install what the release was tested with: pip install 'oodwatch[worker]'"
 
@@ -64,15 +64,14 @@ def check_codecs(settings: Settings) -> Iterator[Finding]:
     if importlib.util.find_spec("kafka") is None:
         yield _kafka_lacks(settings, "codecs", "the Kafka client is missing", _INSTALL)
         return
-    codec = importlib.import_module("kafka.codec")
-    known = {name: getattr(codec, f"has_{name}")() for name in ("gzip", "lz4", "zstd", "snappy")}
-    there = ", ".join(name for name, present in known.items() if present)
-    if lacking := [name for name in ("lz4", "zstd") if not known[name]]:
+    missing = [codec for codec, module in _CODECS.items() if importlib.util.find_spec(module) is None]
+    there = ", ".join(["gzip", *(codec for codec in _CODECS if codec not in missing)])
+    if lacking := [codec for codec in missing if codec != "snappy"]:
         yield _kafka_lacks(settings, "codecs", f"missing: {', '.join(lacking)}", "pip install lz4 zstandard")
-    elif known["snappy"]:
-        yield Finding("codecs", "ok", there)
-    else:
+    elif missing:
         yield Finding("codecs", "ok", f"{there}; topics compressed with snappy need python-snappy")
+    else:
+        yield Finding("codecs", "ok", there)
 
 
 def _kafka_lacks(settings: Settings, check: str, found: str, cure: str) -> Finding:

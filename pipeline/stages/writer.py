@@ -75,6 +75,7 @@ class Writer:
         give_up: Event,
         on_stored: Callable[[Entry], None] = lambda entry: None,
         beat: Callable[[], None] = lambda: None,
+        farewell: Callable[[Connection], None] = lambda conn: None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._engine = engine
@@ -91,6 +92,7 @@ class Writer:
         self._give_up = give_up
         self._on_stored = on_stored  # told once a batch, after the commit
         self._beat = beat  # a database that is tried again for hours is no silent thread
+        self._farewell = farewell  # part of the last transaction of an orderly end
         self._jitter = jitter
         self._streams: dict[Partition, int] = {}
         self._bounds: dict[int, Bounds] = {}
@@ -157,11 +159,12 @@ class Writer:
 
         Left out where the database does not answer: a stop must not wait for it.
         """
-        if not self._streams or self.trouble is not None:
+        if self.trouble is not None:
             return
         try:
             with self._engine.begin() as conn:
                 release(conn, list(self._streams.values()))
+                self._farewell(conn)
         except DBAPIError as error:
             logger.warning("%s; stopping without it", self._note_trouble(error))
 

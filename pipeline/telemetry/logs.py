@@ -18,7 +18,8 @@ def configure_logging(form: Literal["auto", "text", "json"], level: str) -> bool
     as_json = form == "json" or (form == "auto" and not sys.stderr.isatty())
     handler = _Masking()
     handler.setFormatter(_json_formatter() if as_json else _text_formatter())
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("pipeline").setLevel(level.upper())  # libraries only warn
     return as_json
 
 
