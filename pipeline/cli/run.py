@@ -23,6 +23,7 @@ from pipeline.cli.output import (
     print_json,
     progress_bar,
 )
+from pipeline.errors import OodwatchError
 
 logger = logging.getLogger(__name__)
 
@@ -69,14 +70,20 @@ def worker(
         http=http,
         log_format=log_format,
     )
-    say = logger.info if configure_logging(settings.log.format, settings.log.level) else note
+    json_logs = configure_logging(settings.log.format, settings.log.level)
+    say = logger.info if json_logs else note
     stop = stop_on_signals(say)
     with progress_bar("scoring", None, quiet=as_json) as bar:
 
         def count(entry: Entry) -> None:
             bar.advance(len(entry.batch.images) + len(entry.batch.dead))
 
-        progress = run_worker(settings, start_at=start_at, drain=drain, stop=stop, on_stored=count, say=say)
+        try:
+            progress = run_worker(settings, start_at=start_at, drain=drain, stop=stop, on_stored=count, say=say)
+        except OodwatchError as error:
+            if json_logs:
+                logger.critical(str(error))  # the line for people alone would be lost on a machine
+            raise
     line = {
         "scored": progress.scored,
         "dead_letters": progress.dead,

@@ -236,3 +236,19 @@ def test_the_doctor_prints_one_line_a_check_and_its_exit_code(
     states = {line["check"]: line["state"] for line in map(json.loads, missing.stdout.splitlines())}
     assert (missing.exit_code, states["source"], states["reference"]) == (4, "failed", "warning")
     assert run("doctor", "--source", "spool:x", *options).exit_code == 2
+
+
+def test_a_database_that_is_down_at_the_start_is_waited_for_without_telling_its_password(
+    deployment: Deployment,
+) -> None:
+    deployment.produce([png(1)])
+    nowhere = "postgresql+psycopg://oodwatch:s3cret@127.0.0.1:1/oodwatch"
+    with started(deployment, "--database", nowhere) as (process, url):
+        wait_until(lambda: "refused" in str(ask(f"{url}/readyz", timeout_s=30)[1]["reasons"]))
+        assert ask(f"{url}/livez", timeout_s=30)[0] == 200
+        reasons = str(ask(f"{url}/readyz", timeout_s=30)[1]["reasons"])
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=25)
+        assert process.returncode == 0
+        assert "opening the database" in reasons
+        assert "s3cret" not in reasons + err
