@@ -71,6 +71,19 @@ class RetentionSettings(_Section):
         return timedelta(days=self.days)
 
 
+class HttpSettings(_Section):
+    """Where probes and scrapes are answered."""
+
+    listen: str = "127.0.0.1:9108"  # HOST:PORT, or off
+
+
+class LogSettings(_Section):
+    """What a long-running command says on stderr."""
+
+    format: Literal["auto", "text", "json"] = "auto"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
 class Settings(BaseSettings):
     """Everything a person can set."""
 
@@ -87,6 +100,8 @@ class Settings(BaseSettings):
     worker: WorkerSettings = WorkerSettings()
     samples: SampleSettings = SampleSettings()
     retention: RetentionSettings = RetentionSettings()
+    http: HttpSettings = HttpSettings()
+    log: LogSettings = LogSettings()
 
     @field_validator("source", mode="before")
     @classmethod
@@ -195,6 +210,13 @@ TEMPLATE = """\
 # per_segment_and_minute = 4  # the strangest so many, and as many random ones
 # pictures = true             # false keeps no image at all: no thumbnail, no features, no logits
 # max_samples = 200000        # the oldest go first
+
+[http]
+# listen = "127.0.0.1:9108"   # /livez, /readyz, /metrics, /version; 0.0.0.0:9108 for other machines, or "off"
+
+[log]
+# format = "auto"             # text on a terminal, else json
+# level = "info"              # debug, warning, error
 
 [retention]
 # days = 730                  # scores, dead letters, samples; an older event time is a dead letter

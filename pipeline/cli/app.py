@@ -1,15 +1,17 @@
 """The command line: which commands there are, and how every error becomes one line and an exit code."""
 
 import logging
+import os
 import sys
+import threading
 from collections.abc import Callable
 from importlib.metadata import version
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
-from pipeline.cli import admin, data, model, run
-from pipeline.errors import OodwatchError
+from pipeline.cli import admin, data, model, operations, run
+from pipeline.errors import OodwatchError, masked
 
 app = typer.Typer(
     name="oodwatch",
@@ -31,8 +33,8 @@ PANELS: dict[str, dict[str, Callable[..., Any]]] = {
         "references": model.references,
     },
     "Run": {"produce": data.produce, "worker": run.worker},
-    "Look": {"ledger": data.ledger, "dead-letters": data.dead_letters},
-    "Administer": {"init": admin.init, "migrate": admin.migrate, "forget": data.forget},
+    "Look": {"ledger": data.ledger, "dead-letters": data.dead_letters, "health": operations.health},
+    "Administer": {"doctor": operations.doctor, "init": admin.init, "migrate": admin.migrate, "forget": data.forget},
 }
 for panel, commands in PANELS.items():
     for name, function in commands.items():
@@ -66,12 +68,28 @@ def main() -> None:
     """Run a command; errors that a user can answer end as one line on stderr."""
     try:
         app()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except OodwatchError as error:
-        typer.echo("oodwatch: " + str(error).replace("\n", " "), err=True)
-        sys.exit(error.exit_code)
+        typer.echo("oodwatch: " + masked(str(error)).replace("\n", " "), err=True)
+        code = error.exit_code
     except KeyboardInterrupt:
         typer.echo("oodwatch: interrupted", err=True)
-        sys.exit(130)
+        code = 130
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
+    _leave(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process, also where a thread does not come back from native code.
+
+    The interpreter would wait for it for ever. Nothing is lost: what counts was committed before.
+    """
+    if any(thread is not threading.main_thread() and not thread.daemon for thread in threading.enumerate()):
+        logging.shutdown()
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(code)
+    sys.exit(code)

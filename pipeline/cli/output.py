@@ -29,6 +29,13 @@ Model = Annotated[
     Path | None, typer.Option("--model", metavar="DIR", help="A model package, made by `oodwatch package`.")
 ]
 Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1.")]
+Http = Annotated[
+    str | None,
+    typer.Option("--http", metavar="HOST:PORT|off", help="Health and metrics. Default: 127.0.0.1:9108."),
+]
+LogFormat = Annotated[
+    str | None, typer.Option("--log-format", metavar="text|json", help="Default: text on a terminal, else json.")
+]
 Dtype = Annotated[str | None, typer.Option("--dtype", help="float32, bfloat16 or float16 (the backbone only).")]
 
 

@@ -24,7 +24,7 @@ from pipeline.ingest.spool import NewRecord, Spool
 from pipeline.models.packaging import make_package
 from pipeline.models.preprocessing import Preprocessing
 from pipeline.records import Pixels, utc_now
-from pipeline.settings import Settings, SourceSettings, load_settings
+from pipeline.settings import HttpSettings, Settings, SourceSettings, load_settings
 from pipeline.stages.rows import Entry
 
 CAMERAS = ("north", "south", "east")
@@ -121,6 +121,7 @@ def _settings(home: Path) -> Settings:
         source=SourceSettings(url=f"spool:{home / 'spool'}/images"),
         model=home / "digits",
         deployment="digits",
+        http=HttpSettings(listen="off"),
     )
 
 

@@ -62,6 +62,12 @@ class InFlight:
             self.bytes += sign * size
 
 
+def place(portion: Range) -> dict[str, object]:
+    """Where a range lies, as fields of a structured log line."""
+    partition = portion.partition
+    return {"topic": partition.topic, "partition": partition.number, "start": portion.start, "end": portion.end}
+
+
 @dataclass(frozen=True, slots=True)
 class PositionRequest:
     """The poll thread asks the writer thread, which alone may touch the database."""

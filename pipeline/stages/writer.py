@@ -8,7 +8,8 @@ long as they are current; the queues fill, the poll thread pauses, and nothing i
 import logging
 import queue
 import random
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -22,7 +23,17 @@ from sqlalchemy.exc import DBAPIError
 from pipeline.errors import EnvironmentFault, InconsistentLog
 from pipeline.ingest.source import Topic
 from pipeline.records import Bounds, Partition, ScoredBatch
-from pipeline.stages.flow import Answer, Fence, InFlight, LogEnds, Positioned, PositionRequest, Rejected, Stored
+from pipeline.stages.flow import (
+    Answer,
+    Fence,
+    InFlight,
+    LogEnds,
+    Positioned,
+    PositionRequest,
+    Rejected,
+    Stored,
+    place,
+)
 from pipeline.stages.rows import Entry, without_ranges
 from pipeline.stages.sampling import Sampler
 from pipeline.stages.sink import Sink
@@ -50,6 +61,8 @@ class Progress:
     flagged: int = 0
     fenced: int = 0
     expired: int = 0  # gone from the log before they were read: deleted by retention, or damaged
+    database_retries: int = 0
+    source_retries: int = 0
     positions: dict[Partition, int] = field(default_factory=dict)
 
 
@@ -72,6 +85,8 @@ class Writer:
         clock: Callable[[], datetime],
         give_up: Event,
         on_stored: Callable[[Entry], None] = lambda entry: None,
+        beat: Callable[[], None] = lambda: None,
+        farewell: Callable[[Connection], None] = lambda conn: None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._engine = engine
@@ -86,13 +101,20 @@ class Writer:
         self._isolation_span = isolation_span
         self._clock = clock
         self._give_up = give_up
-        self._on_stored = on_stored
+        self._on_stored = on_stored  # told once a batch, after the commit
+        self._beat = beat  # a database that is tried again for hours is no silent thread
+        self._farewell = farewell  # part of the last transaction of an orderly end
         self._jitter = jitter
         self._streams: dict[Partition, int] = {}
         self._bounds: dict[int, Bounds] = {}
         self._last_hash: dict[str, bytes] = {}
         self.progress = Progress()
-        self.trouble: str | None = None  # why the database is being retried; None when it answers
+        self._troubles: dict[str, str] = {}  # what does not answer: why
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the database or the log is being tried again; None when both answer. Any thread may ask."""
+        return "; ".join(tuple(self._troubles.values())) or None
 
     def answer_requests(self) -> None:
         """Tell the poll thread where to read on."""
@@ -105,6 +127,7 @@ class Writer:
 
     def store(self, batch: ScoredBatch) -> None:
         """Write a batch and answer for each of its ranges; what is stale or fenced is dropped."""
+        began_s = time.monotonic()
         entry = self._entry(batch)
         entry = self._drop(entry, self._stale(entry.batch))
         drafts = self._sampler.draft(entry) if entry.batch.ranges else ()
@@ -129,14 +152,39 @@ class Writer:
         if fenced is None:
             self._drop(entry, range(len(entry.batch.ranges)))
             return
+        for at in sorted(fenced):
+            portion = entry.batch.ranges[at]
+            logger.warning(
+                "%s partition %d: offsets %d to %d were stored by another worker; dropped here",
+                portion.partition.topic,
+                portion.partition.number,
+                portion.start,
+                portion.end,
+                extra=place(portion) | {"owner": self._sink.owner},
+            )
         self.progress.fenced += len(fenced)
-        self._finish(self._drop(entry, fenced))
+        self._finish(replace(self._drop(entry, fenced), store_s=time.monotonic() - began_s))
 
     def end(self) -> None:
-        """An orderly stop: the next worker's takeover is no second attempt."""
-        if self._streams:
+        """An orderly stop: the next worker's takeover is no second attempt.
+
+        Left out where the database does not answer: a stop must not wait for it.
+        """
+        if self.trouble is not None:
+            return
+        try:
             with self._engine.begin() as conn:
                 release(conn, list(self._streams.values()))
+                self._farewell(conn)
+        except DBAPIError as error:
+            logger.warning("%s; stopping without it", self._note_trouble(error))
+
+    def lag(self, partition: Partition) -> int:
+        """Records between a partition's cursor and the log's end, both as last seen. Any thread may ask."""
+        bounds, position = self._bounds.get(partition.number), self.progress.positions.get(partition)
+        if bounds is None or position is None or bounds.partition != partition:
+            return 0
+        return max(0, bounds.end - position)
 
     def _finish(self, entry: Entry) -> None:
         batch = entry.batch
@@ -226,6 +274,12 @@ class Writer:
                 partition.number,
                 cursor.next_offset,
                 bounds.beginning,
+                extra={
+                    "topic": partition.topic,
+                    "partition": partition.number,
+                    "start": cursor.next_offset,
+                    "end": bounds.beginning,
+                },
             )
             expire(conn, cursor.stream_id, position=cursor.next_offset, beginning=bounds.beginning, now=now)
             self.progress.expired += lost
@@ -265,30 +319,46 @@ class Writer:
             with self._engine.begin() as conn:
                 note_log_ends(conn, {self._streams[bound.partition]: bound.end for bound in bounds})
 
-        self.retrying(attempt)
+        self.retrying(attempt, asks=("source",))
 
-    def _answerable(self, error: DBAPIError | EnvironmentFault) -> str:
+    def _note_trouble(self, error: DBAPIError | EnvironmentFault) -> str:
         """What is wrong with the environment; anything else ends the worker."""
         if isinstance(error, EnvironmentFault):
+            self.progress.source_retries += 1
+            self._troubles["source"] = str(error)
             return str(error)
         if not is_transient(error):
             raise translated(error, self._engine.url) from error
-        return describe(error, self._engine.url)
+        self.progress.database_retries += 1
+        self._troubles["database"] = describe(error, self._engine.url)
+        return self._troubles["database"]
 
-    def retrying(self, attempt: Callable[[], T], is_wanted: Callable[[], bool] = lambda: False) -> T | None:
-        """Run until it succeeds; None when it fails and is no longer wanted, or the worker has to end."""
+    def retrying(
+        self,
+        attempt: Callable[[], T],
+        is_wanted: Callable[[], bool] = lambda: False,
+        *,
+        asks: Collection[str] = ("database", "source"),
+    ) -> T | None:
+        """Run until it succeeds; None when it fails and is no longer wanted, or the worker has to end.
+
+        `asks` says who has answered when it succeeds: trouble with the other one is not over by that.
+        """
         pause_s = 0.2
         while True:
             try:
                 result = attempt()
             except (DBAPIError, EnvironmentFault) as error:
-                trouble = self._answerable(error)
-                if trouble != self.trouble:
+                known = self.trouble
+                trouble = self._note_trouble(error)
+                if self.trouble != known:  # once, not at every attempt of an hour
                     logger.warning("%s; trying again", trouble)
-                self.trouble = trouble
             else:
-                self.trouble = None
+                for which in asks:
+                    if self._troubles.pop(which, None) is not None:
+                        logger.info("the %s answers again", which)
                 return result
+            self._beat()
             # Full jitter: workers that lost the same database do not come back together.
             if self._give_up.wait(pause_s * self._jitter()) or not is_wanted():
                 return None

@@ -15,7 +15,7 @@ from pipeline.errors import EnvironmentFault, OodwatchError, UsageError
 from pipeline.storage.postgres import IDLE_IN_TRANSACTION_S, cure, make_postgres_engine, passes
 
 #: The newest revision under `migrations/versions`; a test holds it against Alembic's own answer.
-HEAD_REVISION = "0001"
+HEAD_REVISION = "0002"
 
 _BUSY_TIMEOUT_S = 30
 
@@ -76,6 +76,26 @@ def current_revision(engine: Engine) -> str | None:
             revision = conn.scalar(text("SELECT version_num FROM alembic_version"))
             return str(revision) if revision is not None else ""
         return "" if tables else None
+
+
+def stored_revision(conn: Connection) -> str:
+    """The revision that the tables have now, in a database that has been opened before."""
+    return str(conn.scalar(text("SELECT version_num FROM alembic_version")) or "")
+
+
+def revision_problem(url: URL, revision: str | None) -> str | None:
+    """Why this release cannot work with tables of that revision, and the cure; None where it can."""
+    return None if revision == HEAD_REVISION else _revision_message(url, revision)
+
+
+def sqlite_file(url: str) -> Path | None:
+    """Where a SQLite database lies or would lie; None for other engines, and for what is no URL."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        return None
+    named = parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:")
+    return Path(str(parsed.database)).absolute() if named else None
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import Self
 
 from pipeline.assembly.working import run_worker
 from pipeline.settings import Settings
+from pipeline.stages.rows import Entry
 
 PATIENCE_S = 600.0
 
@@ -47,15 +48,13 @@ class RunningWorker:
 
     def _run(self) -> None:
         try:
-            run_worker(
-                self._settings, start_at="earliest", drain=False, stop=self._stop, on_progress=self._note_progress
-            )
+            run_worker(self._settings, start_at="earliest", drain=False, stop=self._stop, on_stored=self._count)
         except BaseException as failure:
             with self._progress:
                 self._failure = failure
                 self._progress.notify_all()
 
-    def _note_progress(self, stored: int) -> None:
+    def _count(self, entry: Entry) -> None:
         with self._progress:
-            self._stored = stored
+            self._stored += len(entry.batch.images) + len(entry.batch.dead)
             self._progress.notify_all()

@@ -239,7 +239,7 @@ def _died(process: "subprocess.Popen[str]", deployment: Deployment) -> bool:
 
 @pytest.mark.integration
 def test_the_command_line_starts_without_torch_and_without_the_database() -> None:
-    code = "import sys, pipeline.cli.app; print(sorted({'torch', 'sqlalchemy', 'PIL'} & sys.modules.keys()))"
+    code = "import sys, pipeline.cli.app; print(sorted({'torch', 'sqlalchemy', 'PIL', 'numpy'} & sys.modules.keys()))"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.strip() == "[]"
 
