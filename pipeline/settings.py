@@ -78,6 +78,7 @@ class Settings(BaseSettings):
 
     state_dir: Path = Field(default_factory=lambda: user_state_path("oodwatch"))
     database: str | None = None
+    database_password_file: Path | None = None
     model: Path | None = None
     deployment: str | None = None
     reference: str | None = None
@@ -94,8 +95,12 @@ class Settings(BaseSettings):
 
     @property
     def database_url(self) -> str:
-        """The database, by default a SQLite file in the state directory."""
-        return self.database or f"sqlite:///{self.state_dir / 'oodwatch.db'}"
+        """The database, by default a SQLite file in the state directory. Holds the password: never log it.
+
+        Raises UsageError: the password's file cannot be read, is empty, or has no use.
+        """
+        url = self.database or f"sqlite:///{self.state_dir / 'oodwatch.db'}"
+        return url if self.database_password_file is None else _with_password(url, self.database_password_file)
 
     @classmethod
     def settings_customise_sources(
@@ -128,6 +133,29 @@ def load_settings(**flags: Any) -> Settings:
         raise UsageError(f"{_config_file()}: {error}") from error
 
 
+def _with_password(url: str, file: Path) -> str:
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    setting = f"setting database_password_file = {str(file)!r}"
+    try:
+        password = file.read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        said = error.strerror if isinstance(error, OSError) else "is no UTF-8 text"
+        raise UsageError(f"{setting}: {said}; name a text file that user {os.getuid()} may read") from error
+    if not password:
+        raise UsageError(f"{setting}: the file is empty; write the password into it")
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        return url  # whoever opens it says what is wrong
+    if parsed.get_backend_name() == "sqlite":
+        raise UsageError(f"{setting}: {url} has no password; name a server with database, or drop this setting")
+    if parsed.password is not None:
+        raise UsageError(f"{setting}: the database URL {parsed} holds a password too; keep one of them")
+    return parsed.set(password=password).render_as_string(hide_password=False)
+
+
 def _config_file() -> Path:
     named = os.environ.get("OODWATCH_CONFIG")  # noqa: TID251 the one place
     if named is not None and not Path(named).is_file():
@@ -140,6 +168,7 @@ TEMPLATE = """\
 # Lines that begin with '#' show the defaults.
 
 # database = "sqlite:////var/lib/oodwatch/oodwatch.db"   # a SQLAlchemy URL; default: in the state directory
+# database_password_file = "/run/secrets/database"       # read when the database is opened; not for SQLite
 # model = "models/digits"                                # a package made by `oodwatch package`
 # deployment = "digits"                                  # default: the model's name
 # reference = "digits-r1"                                # default: the newest of the model
