@@ -1,4 +1,5 @@
 import fnmatch
+import json
 import re
 import subprocess
 import sys
@@ -6,7 +7,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from pipeline.cli.app import app
 from tests.unit.deployment.compose import OURS, ROOT
 from tests.unit.deployment.dockerfile import FILE, lineage, stages
 
@@ -34,6 +37,15 @@ def test_every_image_runs_as_a_user_without_rights_and_without_the_tools_of_its_
     assert "build" not in {stage.name for stage in line}
     assert [user for stage in line for user in stage.all("USER")] == ["10001:10001"]
     assert [entry for stage in line for entry in stage.all("ENTRYPOINT")] == ['["oodwatch"]']
+
+
+@pytest.mark.parametrize("target", ["worker-cpu", "worker-gpu"])
+def test_a_worker_is_asked_for_its_health_by_a_command_that_exists(target: str) -> None:
+    (check,) = [words for stage in lineage(target) for words in stage.all("HEALTHCHECK")]
+    program, *words = json.loads(check.split(" CMD ")[1])
+    assert program == "oodwatch"
+    result = CliRunner().invoke(app, [*words, "--help"])
+    assert result.exit_code == 0, result.output
 
 
 @pytest.mark.parametrize(("target", "torch"), [("slim", False), ("worker-cpu", True), ("worker-gpu", True)])
