@@ -34,19 +34,25 @@ FROM build AS libraries-slim
 RUN --mount=type=cache,target=/root/.cache/uv \
     uv pip install --require-hashes --constraints requirements.lock --requirements pyproject.toml --extra kafka
 
-FROM libraries-slim AS libraries-worker-gpu
+# What a worker needs beside torch and CUDA, which have a lock of their own.
+FROM libraries-slim AS libraries-worker
 RUN --mount=type=cache,target=/root/.cache/uv \
-    uv pip install --require-hashes --constraints requirements.lock --constraints requirements-torch.lock \
-    --requirements pyproject.toml --extra kafka --extra worker
+    uv pip compile --quiet --constraints requirements.lock --constraints requirements-torch.lock --extra kafka \
+    --extra worker --no-header --no-annotate --output-file all.txt pyproject.toml \
+    && sed -n 's/^\([a-z0-9-]*==\).*/^\1/p' requirements-torch.lock > torch.txt \
+    && grep --invert-match --file torch.txt all.txt > worker.txt \
+    && uv pip install --require-hashes --no-deps --constraints requirements.lock --requirements worker.txt
 
-# Where the CPU build is not to be had, the second command takes the lock's build: gigabytes larger, as good.
-FROM libraries-slim AS libraries-worker-cpu
+FROM libraries-worker AS libraries-worker-gpu
 RUN --mount=type=cache,target=/root/.cache/uv \
-    version="$(sed -n 's/^torch==\([^ ]*\).*/\1/p' requirements-torch.lock)" \
-    && { UV_HTTP_TIMEOUT=15 UV_HTTP_RETRIES=0 uv pip install --no-deps --torch-backend cpu "torch==${version}" \
-    || echo "no CPU build of torch ${version} to be had: taking the one of the lock"; } \
-    && uv pip install --require-hashes --constraints requirements.lock --constraints requirements-torch.lock \
-    --requirements pyproject.toml --extra kafka --extra worker
+    uv pip install --require-hashes --no-deps --requirements requirements-torch.lock
+
+# Where the CPU build is not to be had it takes the one of the lock: gigabytes larger, as good.
+FROM libraries-worker AS libraries-worker-cpu
+RUN --mount=type=cache,target=/root/.cache/uv \
+    torch="$(grep --only-matching '^torch==[^ ]*' requirements-torch.lock)" \
+    && { UV_HTTP_TIMEOUT=15 UV_HTTP_RETRIES=0 uv pip install --no-deps --torch-backend cpu "${torch}" \
+    || uv pip install --require-hashes --no-deps --requirements requirements-torch.lock; }
 
 FROM ${PYTHON_IMAGE} AS runtime
 LABEL org.opencontainers.image.title="oodwatch" \

@@ -156,7 +156,8 @@ def _with_password(url: str, file: Path) -> str:
     try:
         password = file.read_text(encoding="utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{setting}: {error}; name a text file that user {os.getuid()} may read") from error
+        said = error.strerror if isinstance(error, OSError) else "is no UTF-8 text"
+        raise UsageError(f"{setting}: {said}; name a text file that user {os.getuid()} may read") from error
     if not password:
         raise UsageError(f"{setting}: the file is empty; write the password into it")
     try:

@@ -2,11 +2,16 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import make_url
+from typer.testing import CliRunner
 
+from pipeline.cli.app import app
+from pipeline.settings import load_settings
 from tests.unit.deployment.compose import (
     COMPOSE,
     FILE,
@@ -55,6 +60,27 @@ def test_what_has_no_default_is_refused_with_the_cure() -> None:
     text = FILE.read_text(encoding="utf-8")
     for name in required:
         assert f"${{{name}:?run `make secrets` once}}" in text
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_every_command_is_one_that_the_command_line_knows(name: str) -> None:
+    result = CliRunner().invoke(app, [*OURS[name]["command"], "--help"])
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_every_variable_of_a_container_is_a_setting(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    environment: dict[str, str] = OURS[name]["environment"]
+    assert environment
+    for variable, value in environment.items():
+        assert variable.startswith("OODWATCH_")
+        monkeypatch.setenv(variable, value)
+    settings = load_settings()
+    for variable, value in environment.items():
+        stored: Any = settings
+        for part in variable.removeprefix("OODWATCH_").lower().split("__"):
+            stored = stored[part] if isinstance(stored, Mapping) else getattr(stored, part)
+        assert str(stored) == value
 
 
 def test_each_container_holds_the_password_of_its_own_role_and_no_other() -> None:

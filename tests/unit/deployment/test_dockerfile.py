@@ -1,4 +1,5 @@
 import fnmatch
+import json
 import re
 import subprocess
 import sys
@@ -6,7 +7,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from pipeline.cli.app import app
 from tests.unit.deployment.compose import OURS, ROOT
 from tests.unit.deployment.dockerfile import FILE, lineage, stages
 
@@ -36,6 +39,15 @@ def test_every_image_runs_as_a_user_without_rights_and_without_the_tools_of_its_
     assert [entry for stage in line for entry in stage.all("ENTRYPOINT")] == ['["oodwatch"]']
 
 
+@pytest.mark.parametrize("target", ["worker-cpu", "worker-gpu"])
+def test_a_worker_is_asked_for_its_health_by_a_command_that_exists(target: str) -> None:
+    (check,) = [words for stage in lineage(target) for words in stage.all("HEALTHCHECK")]
+    program, *words = json.loads(check.split(" CMD ")[1])
+    assert program == "oodwatch"
+    result = CliRunner().invoke(app, [*words, "--help"])
+    assert result.exit_code == 0, result.output
+
+
 @pytest.mark.parametrize(("target", "torch"), [("slim", False), ("worker-cpu", True), ("worker-gpu", True)])
 def test_only_workers_hold_torch(target: str, torch: bool) -> None:
     libraries = next(words.split()[0] for words in lineage(target)[-1].all("COPY"))
@@ -50,14 +62,14 @@ def test_every_library_is_installed_by_its_hash() -> None:
         command
         for stage in stages().values()
         for run in stage.all("RUN")
-        for command in re.split(r"&&|\|\||[{};]", run)
+        for command in re.split(r"&&|\|\||;", run)
         if "pip install" in command
     ]
     by_hash = [command for command in installs if "--require-hashes" in command]
-    others = [command.split("install")[1].split()[-1] for command in installs if "--require-hashes" not in command]
-    assert len(by_hash) == 3
-    # uv itself, the project, and the CPU build of torch, which no lock can hold.
-    assert others == ['"uv==$', ".", '"torch==$']
+    others = [command.split()[-1] for command in installs if "--require-hashes" not in command]
+    assert len(by_hash) == 4
+    # uv itself, the project, and the CPU build of torch, which is in no lock.
+    assert others == ['"uv==${UV_VERSION}"', ".", '"${torch}"']
 
 
 def test_versions_agree_with_those_of_the_project() -> None:
