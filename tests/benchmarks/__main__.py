@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from tests.benchmarks import decoding, rows, scoring
+from tests.benchmarks import decoding, memory, rows, scoring
 
 Take = Callable[[Path, int], list[float]]
 
@@ -61,6 +61,9 @@ MEASURES = {
     "decode_noise": Measure(partial(decoding.noise, width=224, height=224), "JPEG decode / Pillow, noise, 224 x 224"),
     "row": Measure(rows.bytes_per_row, "stored bytes an image: its row and indexes, SQLite"),
     "parts": Measure(rows.part_bytes_per_image, "stored bytes an image: roll-up, 50 segments", at_most=100),
+    "memory": Measure(
+        memory.last_over_second_minute, "resident size, minute 10 / minute 2 (10 min)", at_most=1.05, only_named=True
+    ),
 }
 
 

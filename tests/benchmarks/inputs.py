@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +12,24 @@ from pipeline.assembly.calibrating import run_calibration
 from pipeline.models.packaging import make_package
 from pipeline.models.preprocessing import Preprocessing
 from pipeline.settings import Settings, SourceSettings, load_settings
+
+NULL_NETWORK = """
+import torch
+from torch import nn
+
+
+class Null(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(3, 10)
+
+    def forward(self, x):
+        return self.head(x.mean((2, 3)))
+
+
+def null():
+    return Null()
+"""
 
 
 def jpeg(width: int, height: int, seed: int) -> bytes:
@@ -62,3 +81,12 @@ def deployment(
     )
     run_calibration(settings, files, target_fpr=0.05, temperature=1.0, representative=False)
     return settings
+
+
+def null_deployment(home: Path, *, side: int = 32, **others: Any) -> Settings:
+    """A network that costs next to nothing: what is measured is the pipeline."""
+    home.mkdir(parents=True, exist_ok=True)
+    code = home / "null.py"
+    code.write_text(NULL_NETWORK)
+    weights = {"head.weight": torch.randn(10, 3), "head.bias": torch.zeros(10)}
+    return deployment(home, f"{code}:null", weights, "head", side=side, **others)

@@ -22,7 +22,7 @@ from pipeline.records import Outputs, Partition
 from pipeline.scoring.energy import score_logits
 from pipeline.settings import Settings
 from pipeline.storage.schema import ScoreRow
-from tests.benchmarks.inputs import deployment, jpeg
+from tests.benchmarks.inputs import deployment, jpeg, null_deployment
 from tests.benchmarks.rows import new_score
 from tests.benchmarks.running import RunningWorker
 from tests.benchmarks.timing import thread_cpu_s
@@ -30,23 +30,6 @@ from tests.golden.resnet20 import resnet20
 from tests.golden.resnet50 import resnet50
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-NULL_NETWORK = """
-import torch
-from torch import nn
-
-
-class Null(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.head = nn.Linear(3, 10)
-
-    def forward(self, x):
-        return self.head(x.mean((2, 3)))
-
-
-def null():
-    return Null()
-"""
 
 
 def resnet20_over_forward(home: Path, repetitions: int) -> list[float]:
@@ -64,11 +47,7 @@ def resnet50_over_forward(home: Path, repetitions: int) -> list[float]:
 def worker_over_message_loop(home: Path, repetitions: int) -> list[float]:
     """CPU time an image of a loop that decodes, scores and commits one message at a time, over the worker's."""
     torch.set_num_threads(1)
-    home.mkdir(exist_ok=True)
-    code = home / "null.py"
-    code.write_text(NULL_NETWORK)
-    state = {"head.weight": torch.randn(10, 3), "head.bias": torch.zeros(10)}
-    settings = deployment(home, f"{code}:null", state, "head")
+    settings = null_deployment(home)
     spool = Spool(home / "spool", "images")
     images, looped = 8192, 150
     pictures = [NewRecord(jpeg(32, 32, i)) for i in range(256)]
