@@ -139,12 +139,12 @@ class Worker:
         for thread in threads:
             thread.join(timeout=max(0.0, deadline - time.monotonic()))
         self._pool.shutdown(wait=False, cancel_futures=True)
-        if self._failure is not None:
-            raise self._failure
         if left := [thread.name for thread in threads if thread.is_alive()]:
             logger.warning("leaving %s at work: nothing is lost, the cursor stands before it", ", ".join(left))
-            return self._writer.progress
-        self._subscription.close()
+        if not threads[0].is_alive():  # two threads must never touch it; a member that is gone is noticed anyway
+            self._subscription.close()
+        if self._failure is not None:
+            raise self._failure
         return self._writer.progress
 
     def _poll(self) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 
 from pipeline.errors import UsageError
 from pipeline.records import Outputs, Reference, Scores, utc_now
-from pipeline.settings import HttpSettings, Settings, SourceSettings, load_settings
+from pipeline.settings import HttpSettings, Settings, load_settings
 from pipeline.storage.engine import open_database, reading, translated_errors
 from pipeline.storage.references import find_reference
 
@@ -49,7 +49,7 @@ def settings_from(
     """Settings with the flags of a command; None = not given."""
     settings = load_settings(
         database=database,
-        source=None if source is None else SourceSettings(url=source),
+        source=None if source is None else {"url": source},
         model=model,
         deployment=deployment,
         reference=reference,

@@ -72,6 +72,7 @@ def run_worker(
         reference, deployment_id = enlisted
         source = open_source(
             url,
+            settings.source.kafka,
             group=deployment,
             max_records=settings.worker.max_batch * 2,
             max_bytes=settings.worker.max_megabytes_in_flight * 2**20 // 4,
@@ -208,6 +209,7 @@ def _assemble(
             answers=answers,
             forward=forward,
             max_range=limits.max_batch,
+            stall_s=limits.stall_seconds,
         )
 
     return Worker(

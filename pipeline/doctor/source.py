@@ -16,7 +16,7 @@ def check_source(settings: Settings) -> Iterator[Finding]:
     if settings.source.url is None:
         yield Finding("source", "skipped", "no source is named", "name one with --source")
         return
-    topic = open_topic(settings.source.url)
+    topic = open_topic(settings.source.url, settings.source.kafka)
     try:
         topic_id, bounds = topic.topic_id(), topic.bounds()
         if not bounds:

@@ -77,7 +77,10 @@ def test_a_worker_that_is_told_to_stop_ends_in_order() -> None:
     assert (parts.released, parts.closed) == (1, 1)
 
 
-def test_a_thread_that_does_not_end_is_left_and_nothing_of_it_is_closed() -> None:
+@pytest.mark.parametrize(("thread", "closed"), [("poll", 0), ("writer", 1)])
+def test_a_thread_that_does_not_end_is_left_and_only_the_poll_thread_is_waited_for_to_leave_the_group(
+    thread: str, closed: int
+) -> None:
     let_go, stop, hanging = threading.Event(), threading.Event(), threading.Event()
 
     def hang() -> None:
@@ -88,11 +91,12 @@ def test_a_thread_that_does_not_end_is_left_and_nothing_of_it_is_closed() -> Non
         hanging.wait()
         stop.set()
 
-    parts = Parts(write=hang)
+    parts = Parts(poll=hang) if thread == "poll" else Parts(write=hang)
     threading.Thread(target=stop_once_it_hangs, daemon=True).start()
     parts.worker.run(stop)
+    assert parts.closed == closed
+    assert parts.released == (thread == "poll")
     let_go.set()
-    assert (parts.released, parts.closed) == (0, 0)
 
 
 def test_the_state_of_a_worker_that_stands_by_says_for_whom() -> None:

@@ -192,7 +192,7 @@ def test_a_topic_without_partitions_fails(deployment: Deployment, monkeypatch: p
         def close(self) -> None:
             pass
 
-    monkeypatch.setattr(source_module, "open_topic", lambda url: Empty())
+    monkeypatch.setattr(source_module, "open_topic", lambda url, kafka: Empty())
     assert only(check_source(settings(deployment))).found == "topic images has no partition"
 
 
