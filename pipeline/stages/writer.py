@@ -39,7 +39,7 @@ from pipeline.stages.sampling import Sampler
 from pipeline.stages.sink import Sink
 from pipeline.storage.engine import describe, is_transient, translated
 from pipeline.storage.schema import to_microseconds
-from pipeline.storage.streams import Cursor, begin_stream, expire, note_log_ends, release, take_over
+from pipeline.storage.streams import Cursor, begin_stream, expire, note_log_ends, positions, release, take_over
 
 logger = logging.getLogger(__name__)
 
@@ -260,12 +260,7 @@ class Writer:
         if cursor is None:
             first = self._start_at(self._topic, bounds)
             return begin_stream(conn, sink.deployment_id, bounds, first=first, owner=sink.owner, now=now)
-        if cursor.next_offset > bounds.end:
-            raise InconsistentLog(
-                f"{partition.topic} partition {partition.number}: the database has stored up to offset"
-                f" {cursor.next_offset}, but the log ends at {bounds.end}: it was truncated or restored from a"
-                " backup; records that reuse offsets cannot be told apart, so make a new topic"
-            )
+        self._require_in_log(bounds, cursor.next_offset)
         if cursor.next_offset < bounds.beginning:
             lost = bounds.beginning - cursor.next_offset
             logger.error(
@@ -285,6 +280,18 @@ class Writer:
             self.progress.expired += lost
             return Cursor(cursor.stream_id, bounds.beginning, cursor.attempts)
         return cursor
+
+    def _require_in_log(self, bounds: Bounds, position: int) -> None:
+        """A cursor beyond the log's end, asked once more: it may have moved since the bounds were asked."""
+        if position <= bounds.end:
+            return
+        (now,) = self._topic.bounds([bounds.partition.number])
+        if now.partition == bounds.partition and position > now.end:
+            raise InconsistentLog(
+                f"{now.partition.topic} partition {now.partition.number}: the database has stored up to offset"
+                f" {position}, but the log ends at {now.end}: it was truncated or restored from a backup;"
+                " records that reuse offsets cannot be told apart, so make a new topic"
+            )
 
     def _beyond_damage(self, cursor: Cursor, partition: Partition) -> Cursor:
         """Where bytes in front of the cursor cannot be read, account for them and go on behind."""
@@ -312,12 +319,13 @@ class Writer:
         def attempt() -> None:
             everything = self._topic.bounds()
             self._answers.put(LogEnds(tuple(everything)))
-            bounds = [bound for bound in everything if bound.partition in self._streams]
-            if bounds == list(self._bounds.values()):
-                return
-            self._bounds = {bound.partition.number: bound for bound in bounds}
+            self._bounds = {bound.partition.number: bound for bound in everything if bound.partition in self._streams}
             with self._engine.begin() as conn:
-                note_log_ends(conn, {self._streams[bound.partition]: bound.end for bound in bounds})
+                note_log_ends(conn, {self._streams[bound.partition]: bound.end for bound in self._bounds.values()})
+                stored = positions(conn, self._sink.deployment_id, self._topic.name)
+            for bound in everything:
+                self._require_in_log(bound, stored.get(bound.partition, 0))
+            self.progress.positions |= stored  # others' too: a drain ends when the group has read everything
 
         self.retrying(attempt, asks=("source",))
 

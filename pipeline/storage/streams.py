@@ -181,6 +181,16 @@ def note_log_ends(conn: Connection, ends: Mapping[int, int]) -> None:
         conn.execute(update(StreamRow).where(StreamRow.id == stream_id, StreamRow.log_end < end).values(log_end=end))
 
 
+def positions(conn: Connection, deployment_id: int, topic: str) -> dict[Partition, int]:
+    """Where the cursor of each partition stands, whoever moved it; of all incarnations of the topic."""
+    rows = conn.execute(
+        select(StreamRow.topic_id, StreamRow.partition, StreamRow.next_offset).where(
+            StreamRow.deployment_id == deployment_id, StreamRow.topic == topic
+        )
+    )
+    return {Partition(topic, row.topic_id, row.partition): row.next_offset for row in rows}
+
+
 def ledger(
     conn: Connection, *, deployment: str | None = None, log_ends: Mapping[Partition, int] | None = None
 ) -> list[LedgerLine]:
