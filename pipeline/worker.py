@@ -26,7 +26,7 @@ from pipeline.stages.inference import Inference
 from pipeline.stages.intake import Intake
 from pipeline.stages.preparation import Preparation, Prepared
 from pipeline.stages.writer import Progress, Writer
-from pipeline.telemetry.health import Pulse, WorkerState
+from pipeline.telemetry.health import Pulse, WorkerState, stacks
 
 logger = logging.getLogger(__name__)
 
@@ -222,6 +222,7 @@ class Worker:
         if silent := self._pulse.silent():
             self._finished.set()
             self._give_up.set()
+            logger.critical("a thread does not come back\n%s", stacks())
             raise StuckThread(
                 "; ".join(map(str, silent)) + "; the process ends, so that its supervisor starts it anew:"
                 " it goes on where the database stands"

@@ -106,8 +106,9 @@ class Operations:
                 cause = error.__cause__
                 if not (self._patient and isinstance(cause, DBAPIError) and is_transient(cause)):
                     raise
-                self._phase = f"{phase}: {error}"
-                logger.warning("%s; trying again", error)
+                if (said := f"{phase}: {error}") != self._phase:  # once, not at every attempt of an hour
+                    self._phase = said
+                    logger.warning("%s; trying again", error)
             self._stop.wait(pause_s * random.random())
             pause_s = min(pause_s * 2, 30.0)
         return None

@@ -1,5 +1,6 @@
 """The command line: which commands there are, and how every error becomes one line and an exit code."""
 
+import contextlib
 import logging
 import os
 import sys
@@ -95,7 +96,8 @@ def _leave(code: int) -> NoReturn:
     """
     if any(thread is not threading.main_thread() and not thread.daemon for thread in threading.enumerate()):
         logging.shutdown()
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
+        with contextlib.suppress(OSError):  # whoever read it has gone
+            sys.stdout.flush()
+            sys.stderr.flush()
         os._exit(code)
     sys.exit(code)

@@ -4,6 +4,9 @@ Alive means that the process's own threads make progress: no dependency counts, 
 mend it. Ready means that records move, or would move if there were any.
 """
 
+import sys
+import threading
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -48,6 +51,16 @@ class Pulse:
             for thread, silent_s in self.silence_s().items()
             if silent_s > self._limits_s[thread]
         ]
+
+
+def stacks() -> str:
+    """Where every thread of this process stands now: what to look at when one does not come back."""
+    frames = sys._current_frames()
+    return "\n".join(
+        f"thread {thread.name}:\n{''.join(traceback.format_stack(frames[thread.ident]))}"
+        for thread in threading.enumerate()
+        if thread.ident in frames
+    )
 
 
 @dataclass(frozen=True, slots=True)

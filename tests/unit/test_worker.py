@@ -56,7 +56,9 @@ class Parts:
 
 
 @pytest.mark.parametrize(("thread", "limit_s"), [("poll", 60.0), ("writer", 600.0)])
-def test_a_thread_that_shows_no_life_ends_the_worker_with_its_name(thread: str, limit_s: float) -> None:
+def test_a_thread_that_shows_no_life_ends_the_worker_with_its_name_and_place(
+    thread: str, limit_s: float, caplog: pytest.LogCaptureFixture
+) -> None:
     let_go = threading.Event()
 
     def hang() -> None:
@@ -68,6 +70,7 @@ def test_a_thread_that_shows_no_life_ends_the_worker_with_its_name(thread: str, 
         parts.worker.run(threading.Event())
     let_go.set()
     assert (parts.released, parts.closed) == (0, 0)
+    assert "in hang\n    let_go.wait()" in caplog.text
 
 
 def test_a_worker_that_is_told_to_stop_ends_in_order() -> None:
