@@ -33,6 +33,7 @@ from pipeline.stages.sink import Sink
 from pipeline.stages.writer import Progress, StartAt, Writer
 from pipeline.storage.deployments import ensure_deployment
 from pipeline.storage.engine import reading, translated_errors
+from pipeline.storage.partitions import drop_expired_day, ensure_days_ahead
 from pipeline.storage.references import find_reference
 from pipeline.storage.retention import RetentionLimits, delete_expired
 from pipeline.worker import Pace, Worker
@@ -191,7 +192,7 @@ def _reporting(on_progress: Callable[[int], None], on_stored: Callable[[Entry], 
 
 
 class Housekeeping:
-    """What the writer thread does between batches: log ends every 2 s, retention every minute."""
+    """What the writer thread does between batches: log ends every 2 s, retention and days ahead every minute."""
 
     def __init__(self, engine: Engine, writer: Writer, settings: Settings) -> None:
         self._engine = engine
@@ -207,9 +208,13 @@ class Housekeeping:
             self._writer.refresh_log_ends()
             self._next_log_end = now_s + _LOG_END_INTERVAL_S
         if now_s >= self._next_retention:
-            left = self._writer.retrying(self._delete_expired)
+            left = self._writer.retrying(self._keep_to_retention)
             self._next_retention = now_s if left else now_s + _RETENTION_INTERVAL_S
 
-    def _delete_expired(self) -> int:
+    def _keep_to_retention(self) -> int:
+        now = utc_now()
         with self._engine.begin() as conn:
-            return delete_expired(conn, self._limits, now=utc_now())
+            ensure_days_ahead(conn, now=now)
+            deleted = delete_expired(conn, self._limits, now=now)
+        with self._engine.begin() as conn:
+            return deleted + drop_expired_day(conn, now - self._limits.keep)

@@ -203,7 +203,7 @@ def _dead_letter_row(letter: DeadLetter, stream_id: int) -> NewDeadLetter:
         record.offset,
         letter.stage,
         letter.reason.value,
-        letter.error[:1000],
+        _storable(letter.error[:1000]),
         to_microseconds(letter.at),
         None if record.timestamp is None else to_microseconds(record.timestamp),
         None if message is None else message.id,
@@ -212,3 +212,8 @@ def _dead_letter_row(letter: DeadLetter, stream_id: int) -> NewDeadLetter:
         None if record.value is None else len(record.value),
         letter.value_sha256,
     )
+
+
+def _storable(text: str) -> str:
+    """What a decoder said of a broken record, as far as databases take it: no NUL, no half of a character."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")

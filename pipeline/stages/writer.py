@@ -26,9 +26,9 @@ from pipeline.stages.flow import Answer, Fence, InFlight, Positioned, PositionRe
 from pipeline.stages.rows import Entry, without_ranges
 from pipeline.stages.sampling import Sampler
 from pipeline.stages.sink import Sink
-from pipeline.storage.engine import describe, is_transient
+from pipeline.storage.engine import describe, is_transient, translated
 from pipeline.storage.schema import to_microseconds
-from pipeline.storage.streams import Cursor, begin_stream, expire, note_log_end, release, take_over
+from pipeline.storage.streams import Cursor, begin_stream, expire, note_log_ends, release, take_over
 
 logger = logging.getLogger(__name__)
 
@@ -239,7 +239,7 @@ class Writer:
                 return
             self._bounds = {bound.partition.number: bound for bound in bounds}
             with self._engine.begin() as conn:
-                note_log_end(conn, self._sink.deployment_id, bounds)
+                note_log_ends(conn, {self._streams[bound.partition]: bound.end for bound in bounds})
 
         self.retrying(attempt)
 
@@ -248,7 +248,7 @@ class Writer:
         if isinstance(error, EnvironmentFault):
             return str(error)
         if not is_transient(error):
-            raise error
+            raise translated(error, self._engine.url) from error
         return describe(error, self._engine.url)
 
     def retrying(self, attempt: Callable[[], T], is_wanted: Callable[[], bool] = lambda: False) -> T | None:

@@ -1,18 +1,19 @@
-"""Many rows at once: COPY on PostgreSQL, one executemany of tuples on SQLite."""
+"""Many rows at once: binary COPY on PostgreSQL, one executemany of tuples on SQLite."""
 
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import JSON, Connection, Dialect
 
+from pipeline.storage.postgres import copy_rows
 from pipeline.storage.schema import Table
 
 
 def insert_many(
     conn: Connection, table: type[Table], columns: tuple[str, ...], rows: Sequence[tuple[Any, ...]]
 ) -> None:
-    """Insert rows given as the database's own values (times in microseconds, booleans 0 or 1).
+    """Insert rows given as the database's own values (times in microseconds, booleans 0 or 1, JSON as text).
 
     SQLAlchemy's types are passed by: that is most of the time of a bulk insert. The caller owns
     the transaction.
@@ -20,17 +21,16 @@ def insert_many(
     if not rows:
         return
     if conn.dialect.name == "postgresql":
-        _copy(conn, table, columns, rows)
+        copy_rows(conn, table.__tablename__, columns, _types(table, columns, conn.dialect), rows)
     else:
         conn.exec_driver_sql(_insert_statement(table, columns), list(rows))
 
 
-def _copy(conn: Connection, table: type[Table], columns: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> None:
-    names = ", ".join(f'"{name}"' for name in columns)
-    cursor: Any = conn.connection.cursor()
-    with cursor, cursor.copy(f"COPY {table.__tablename__} ({names}) FROM STDIN") as copy:
-        for row in rows:
-            copy.write_row(row)
+@lru_cache
+def _types(table: type[Table], columns: tuple[str, ...], dialect: Dialect) -> tuple[str, ...]:
+    """Names of the columns' types; JSON comes as text, whose binary form is the same."""
+    kinds = [table.__table__.c[name].type for name in columns]
+    return tuple("text" if isinstance(kind, JSON) else kind.compile(dialect).lower() for kind in kinds)
 
 
 @lru_cache

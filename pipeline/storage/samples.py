@@ -36,7 +36,11 @@ class Slot(NamedTuple):
 
 
 def insert_samples(conn: Connection, samples: Sequence[NewSample], places: int) -> None:
-    """Append samples and drop what then exceeds `places` in a slot: the lowest ranks go."""
+    """Append samples and drop what then exceeds `places` in a slot: the lowest ranks go.
+
+    What another worker is dropping is left to it: two that fill one slot at once never wait for one
+    another, and the next one drops what both have left.
+    """
     insert_many(conn, SampleRow, NewSample._fields, samples)
     slots = sorted({Slot(sample.segment_id, sample.tick, sample.kind) for sample in samples})
     slot_columns = (SampleRow.segment_id, type_coerce(SampleRow.tick, BigInteger), SampleRow.kind)
@@ -44,7 +48,8 @@ def insert_samples(conn: Connection, samples: Sequence[NewSample], places: int) 
     for chunk in (slots[i : i + 200] for i in range(0, len(slots), 200)):
         ranked = select(SampleRow.id, place).where(tuple_(*slot_columns).in_(chunk)).subquery()
         surplus = select(ranked.c.id).where(ranked.c.place > places)
-        conn.execute(delete(SampleRow).where(SampleRow.id.in_(surplus)))
+        unlocked = select(SampleRow.id).where(SampleRow.id.in_(surplus)).with_for_update(skip_locked=True)
+        conn.execute(delete(SampleRow).where(SampleRow.id.in_(unlocked)))
 
 
 def trim_samples(conn: Connection, keep: int, chunk: int) -> int:
@@ -53,4 +58,5 @@ def trim_samples(conn: Connection, keep: int, chunk: int) -> int:
     if newest is None:
         return 0
     old = select(SampleRow.id).where(SampleRow.id <= newest - keep).order_by(SampleRow.id).limit(chunk)
+    old = old.with_for_update(skip_locked=True)
     return conn.execute(delete(SampleRow).where(SampleRow.id.in_(old))).rowcount

@@ -160,7 +160,10 @@ class StreamRow(Table):
     """
 
     __tablename__ = "stream"
-    __table_args__ = (UniqueConstraint("deployment_id", "topic", "topic_id", "partition"),)
+    __table_args__ = (
+        UniqueConstraint("deployment_id", "topic", "topic_id", "partition"),
+        {"postgresql_with": {"fillfactor": 50}},  # room for the next version of a row that every batch updates
+    )
 
     id: Mapped[int] = mapped_column(Key, primary_key=True)
     deployment_id: Mapped[int] = mapped_column(ForeignKey("deployment.id"))
@@ -205,10 +208,10 @@ class SegmentRow(Table):
 
 
 class ScoreRow(Table):
-    """One scored image."""
+    """One scored image. On PostgreSQL one partition a day, see `partitions`."""
 
     __tablename__ = "score"
-    __table_args__ = (Index(None, "event_time"),)
+    __table_args__ = (Index(None, "event_time"), {"postgresql_partition_by": "RANGE (event_time)"})
 
     # The event time belongs to the key because PostgreSQL partitions by it; it is the record's own.
     stream_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)

@@ -1,7 +1,11 @@
 """Cursors: where each partition stands, moved only by compare-and-set.
 
 No gap: `next_offset` moves only from `start` to `end`, in the transaction that writes every offset
-between. No duplicate: once moved, it never equals `start` again. A zombie's UPDATE meets no row.
+between. No duplicate: once moved, it never equals `start` again. A zombie's UPDATE meets no row: under
+READ COMMITTED it waits for the row's lock and then looks at the row anew.
+
+Whoever updates several streams in one transaction takes them in the order of their keys, so that no two
+workers wait for one another.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,6 +26,7 @@ from sqlalchemy import (
 )
 
 from pipeline.records import Bounds, Partition
+from pipeline.storage.conflicts import insert_or
 from pipeline.storage.schema import DeploymentRow, StreamGapRow, StreamRow
 
 
@@ -87,10 +92,11 @@ def begin_stream(
     """Make the cursor of a partition that this deployment sees for the first time.
 
     `first` is where reading begins; offsets from the log's beginning to it are counted as skipped.
+    Where another worker has just made it, this is a takeover.
     """
     partition = bounds.partition
     stream_id = conn.execute(
-        insert(StreamRow)
+        insert_or(conn, StreamRow)
         .values(
             deployment_id=deployment_id,
             topic=partition.topic,
@@ -108,8 +114,13 @@ def begin_stream(
             owner=owner,
             updated_at=now,
         )
+        .on_conflict_do_nothing()
         .returning(StreamRow.id)
-    ).scalar_one()
+    ).scalar_one_or_none()
+    if stream_id is None:
+        taken = take_over(conn, deployment_id, partition, owner=owner, now=now)
+        assert taken is not None, "a stream is never deleted"
+        return taken
     if first > bounds.beginning:
         _record_gap(conn, stream_id, bounds.beginning, first, "skipped", now)
     return Cursor(stream_id, first, 1)
@@ -150,17 +161,14 @@ def expire(conn: Connection, stream_id: int, *, position: int, beginning: int, n
 
 def release(conn: Connection, stream_ids: Sequence[int]) -> None:
     """An orderly end is no failed attempt."""
-    conn.execute(update(StreamRow).where(StreamRow.id.in_(stream_ids)).values(attempts=0))
+    for stream_id in sorted(stream_ids):
+        conn.execute(update(StreamRow).where(StreamRow.id == stream_id).values(attempts=0))
 
 
-def note_log_end(conn: Connection, deployment_id: int, bounds: Sequence[Bounds]) -> None:
-    """Store how far the log reaches, so that waiting records are counted while nothing is read."""
-    for bound in bounds:
-        conn.execute(
-            update(StreamRow)
-            .where(*_is(deployment_id, bound.partition), StreamRow.log_end < bound.end)
-            .values(log_end=bound.end)
-        )
+def note_log_ends(conn: Connection, ends: Mapping[int, int]) -> None:
+    """Store how far the log reaches, by stream, so that waiting records are counted while nothing is read."""
+    for stream_id, end in sorted(ends.items()):
+        conn.execute(update(StreamRow).where(StreamRow.id == stream_id, StreamRow.log_end < end).values(log_end=end))
 
 
 def ledger(
