@@ -72,7 +72,7 @@ def worker(
     else:
         typer.echo(
             f"scored {progress.scored:,}, dead letters {progress.dead:,}, flagged {progress.flagged:,}"
-            + (f", expired in the log before they were read {progress.expired:,}" if progress.expired else "")
+            + (f", gone from the log before they were read {progress.expired:,}" if progress.expired else "")
         )
 
 

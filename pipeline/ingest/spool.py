@@ -215,6 +215,10 @@ class SpoolTopic:
             (end,) = connection.execute("SELECT next FROM partition WHERE number = ?", (partition,)).fetchone()
         return int(end if found is None else found)
 
+    def first_readable(self, partition: int, offset: int) -> int:
+        """The offset itself: a damaged SQLite file is refused as a whole."""
+        return offset
+
     def records(self) -> Iterator[Record]:
         """Every record in the log, in order."""
         with self._reading() as connection:

@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from pipeline.errors import EnvironmentFault
 from pipeline.ingest.source import Fetched, Poll
 from pipeline.ingest.spool import SELECT_RECORD, log_file, open_log, to_record
-from pipeline.records import Record
+from pipeline.records import Partition, Record
 
 _LOOK_S = 0.02  # how often an idle log is looked at; reading one number of the file's header
 
@@ -59,9 +59,9 @@ class SpoolSubscription:
                 break
         return Poll()
 
-    def seek(self, partition: int, offset: int) -> None:
+    def seek(self, partition: Partition, offset: int) -> None:
         """Read this partition from here on."""
-        self._positions[partition] = offset
+        self._positions[partition.number] = offset
         self._seen_version = -1
 
     def pause(self) -> None:
@@ -161,8 +161,9 @@ class SpoolSubscription:
                 continue
             portion = self._read(number, at, self._max_records - records, self._max_bytes - size)
             if portion:
-                fetched[number] = Fetched(self._topic_id, tuple(portion))
-                self._positions[number] = portion[-1].offset + 1
+                end = portion[-1].offset + 1
+                fetched[number] = Fetched(self._topic_id, tuple(portion), end)
+                self._positions[number] = end
                 records += len(portion)
                 size += sum(len(record.value or b"") for record in portion)
         if not fetched and not outside:

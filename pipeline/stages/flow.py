@@ -3,7 +3,7 @@
 import threading
 from dataclasses import dataclass
 
-from pipeline.records import Partition, Range
+from pipeline.records import Bounds, Partition, Range
 
 
 class Fence:
@@ -68,6 +68,7 @@ class PositionRequest:
 
     partition: int
     epoch: int
+    damaged: bool = False  # something at the cursor could not be read: account for it and go on behind it
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,4 +95,11 @@ class Rejected:
     portion: Range
 
 
-Answer = Positioned | Stored | Rejected
+@dataclass(frozen=True, slots=True)
+class LogEnds:
+    """The log has just answered: this is how far it reaches, and in which incarnation."""
+
+    bounds: tuple[Bounds, ...]
+
+
+Answer = Positioned | Stored | Rejected | LogEnds

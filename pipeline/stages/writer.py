@@ -9,7 +9,7 @@ import logging
 import queue
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from threading import Event
@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError
 from pipeline.errors import EnvironmentFault, InconsistentLog
 from pipeline.ingest.source import Topic
 from pipeline.records import Bounds, Partition, ScoredBatch
-from pipeline.stages.flow import Answer, Fence, InFlight, Positioned, PositionRequest, Rejected, Stored
+from pipeline.stages.flow import Answer, Fence, InFlight, LogEnds, Positioned, PositionRequest, Rejected, Stored
 from pipeline.stages.rows import Entry, without_ranges
 from pipeline.stages.sampling import Sampler
 from pipeline.stages.sink import Sink
@@ -49,7 +49,7 @@ class Progress:
     dead: int = 0
     flagged: int = 0
     fenced: int = 0
-    expired: int = 0
+    expired: int = 0  # gone from the log before they were read: deleted by retention, or damaged
     positions: dict[Partition, int] = field(default_factory=dict)
 
 
@@ -188,6 +188,8 @@ class Writer:
         (bounds,) = self._topic.bounds([request.partition])
         with self._engine.begin() as conn:
             cursor = self._cursor(conn, bounds)
+        if request.damaged:
+            cursor = self._beyond_damage(cursor, bounds.partition)
         self._streams[bounds.partition] = cursor.stream_id
         self._bounds[bounds.partition.number] = bounds
         self.progress.positions[bounds.partition] = cursor.next_offset
@@ -230,11 +232,33 @@ class Writer:
             return Cursor(cursor.stream_id, bounds.beginning, cursor.attempts)
         return cursor
 
+    def _beyond_damage(self, cursor: Cursor, partition: Partition) -> Cursor:
+        """Where bytes in front of the cursor cannot be read, account for them and go on behind."""
+        start = cursor.next_offset
+        readable = self._topic.first_readable(partition.number, start)
+        if readable == start or self._topic.topic_id() != partition.topic_id:
+            return cursor
+        logger.error(
+            "%s partition %d: offsets %d to %d are damaged in the log and cannot be read",
+            partition.topic,
+            partition.number,
+            start,
+            readable,
+        )
+        with self._engine.begin() as conn:
+            now = self._clock()
+            if expire(conn, cursor.stream_id, position=start, beginning=readable, reason="corrupt", now=now):
+                self.progress.expired += readable - start
+                return replace(cursor, next_offset=readable)
+        return cursor  # somebody else has it now; the next compare-and-set finds that out
+
     def refresh_log_ends(self) -> None:
-        """Note how far the log reaches, so that the ledger counts what waits."""
+        """Note how far the log reaches: the ledger counts what waits, the poll thread what does not come."""
 
         def attempt() -> None:
-            bounds = [bound for bound in self._topic.bounds() if bound.partition in self._streams]
+            everything = self._topic.bounds()
+            self._answers.put(LogEnds(tuple(everything)))
+            bounds = [bound for bound in everything if bound.partition in self._streams]
             if bounds == list(self._bounds.values()):
                 return
             self._bounds = {bound.partition.number: bound for bound in bounds}
@@ -258,8 +282,10 @@ class Writer:
             try:
                 result = attempt()
             except (DBAPIError, EnvironmentFault) as error:
-                self.trouble = self._answerable(error)
-                logger.warning("%s; trying again", self.trouble)
+                trouble = self._answerable(error)
+                if trouble != self.trouble:
+                    logger.warning("%s; trying again", trouble)
+                self.trouble = trouble
             else:
                 self.trouble = None
                 return result

@@ -175,7 +175,7 @@ class StreamRow(Table):
     log_end: Mapped[int] = mapped_column(BigInteger)  # as last seen by the worker
     scored: Mapped[int] = mapped_column(BigInteger)
     dead: Mapped[int] = mapped_column(BigInteger)
-    expired: Mapped[int] = mapped_column(BigInteger)  # deleted by the log's retention before they were read
+    expired: Mapped[int] = mapped_column(BigInteger)  # gone from the log before they were read
     skipped: Mapped[int] = mapped_column(BigInteger)  # left out on request, by --from
     holes: Mapped[int] = mapped_column(BigInteger)  # offsets without a record
     attempts: Mapped[int]  # times taken over since the last commit; 3 = something in front kills workers
@@ -192,7 +192,7 @@ class StreamGapRow(Table):
     stream_id: Mapped[int] = mapped_column(ForeignKey("stream.id"), primary_key=True)
     from_offset: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     to_offset: Mapped[int] = mapped_column(BigInteger)
-    reason: Mapped[str]  # expired, skipped
+    reason: Mapped[str]  # expired, corrupt, skipped
     at: Mapped[datetime]
 
 

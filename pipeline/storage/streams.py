@@ -147,15 +147,20 @@ def advance(conn: Connection, stream_id: int, step: Advance, *, owner: str, now:
     return moved.rowcount == 1
 
 
-def expire(conn: Connection, stream_id: int, *, position: int, beginning: int, now: datetime) -> bool:
-    """Retention overtook the cursor: account for [position, beginning) and move on. False: fenced."""
+def expire(
+    conn: Connection, stream_id: int, *, position: int, beginning: int, reason: str = "expired", now: datetime
+) -> bool:
+    """Account for [position, beginning), which the log holds no longer, and move on. False: fenced.
+
+    Retention overtook the cursor, or (reason `corrupt`) the bytes there are damaged.
+    """
     moved = conn.execute(
         update(StreamRow)
         .where(StreamRow.id == stream_id, StreamRow.next_offset == position)
         .values(next_offset=beginning, expired=StreamRow.expired + (beginning - position), updated_at=now)
     )
     if moved.rowcount == 1:
-        _record_gap(conn, stream_id, position, beginning, "expired", now)
+        _record_gap(conn, stream_id, position, beginning, reason, now)
     return moved.rowcount == 1
 
 

@@ -23,7 +23,7 @@ from pipeline.ingest.spool import NewRecord, Spool
 from pipeline.ingest.spool_subscription import SpoolSubscription
 from pipeline.models.packaging import make_package
 from pipeline.models.preprocessing import Preprocessing
-from pipeline.records import Outputs
+from pipeline.records import Outputs, Partition
 from pipeline.scoring.energy import score_logits
 from pipeline.settings import Settings, SourceSettings, load_settings
 from pipeline.shift.histogram import fine_edges, rank_edges
@@ -199,7 +199,7 @@ def _message_loop(home: Path, settings: Settings, count: int) -> None:
     engine = create_engine(f"sqlite:///{home / 'bench.db'}")
     subscription = SpoolSubscription(home / "spool", "images", group="loop", max_records=1, max_bytes=1)
     for number in subscription.poll(0).assigned:
-        subscription.seek(number, 0)
+        subscription.seek(Partition("images", "", number), 0)
     for i in range(count):
         for fetched in (subscription.poll(1.0).fetched or {}).values():
             (record,) = fetched.records

@@ -174,6 +174,10 @@ class ExactlyOnce(RuleBasedStateMachine):
     def hole(self, number: int) -> None:
         self.log.make_hole(number)
 
+    @rule(number=numbers, back=st.integers(0, 6))
+    def damage(self, number: int, back: int) -> None:
+        self.log.damage(number, max(0, self.log.end(number) - 1 - back))
+
     @rule(number=numbers, count=st.integers(1, 4))
     def retention(self, number: int, count: int) -> None:
         self.log.expire(number, count)
@@ -220,6 +224,17 @@ class ExactlyOnce(RuleBasedStateMachine):
         self.fetch(other, 3)
         self.write(other, 2)
         self.write(at, 3)
+
+    @rule(at=workers, number=numbers)
+    def recreate_under_a_frozen_worker(self, at: int, number: int) -> None:
+        """The member misses it and goes on at its old offset in the new topic."""
+        self.give_all_to(at)
+        self.produce(number, 2, False)
+        self.fetch(at, 3)
+        self.write(at, 2)
+        self.recreate_topic(6)
+        self.fetch(at, 3)
+        self.write(at, 2)
 
     @rule(at=workers)
     def crash(self, at: int) -> None:
@@ -271,9 +286,8 @@ class ExactlyOnce(RuleBasedStateMachine):
         self.nothing_lost_doubled_or_alien()
         ends = {(topic_id, number): end for topic_id, number, _, end in self.streams()}
         for number in range(PARTITIONS):
-            last = max((r.offset for r in self.log.records[number] if r is not None), default=-1)
-            if last >= self.log.beginnings[number]:
-                assert ends[self.log.topic_id, number] == last + 1, f"partition {number} was not read to its end"
+            end = self.log.end(number)
+            assert ends[self.log.topic_id, number] == end, f"partition {number} was not read to its end"
         self.database.dispose()
 
     def streams(self) -> list[tuple[str, int, int, int]]:

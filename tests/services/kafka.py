@@ -180,7 +180,10 @@ class KafkaBroker:
 
 
 def start_cluster(home: Path, brokers: int = 3, properties: Mapping[str, str] | None = None) -> list[KafkaBroker]:
-    """Several brokers, each a voter; topics have 3 copies by default. The caller stops each of them."""
+    """Several brokers, each a voter; topics have 3 copies by default.
+
+    The caller ends each with `kill`: brokers that have lost their majority do not stop in order.
+    """
     cluster_id = new_cluster_id()
     voters = {node: free_port() for node in range(1, brokers + 1)}
     made = [
