@@ -92,10 +92,13 @@ class Writer:
         self._bounds: dict[int, Bounds] = {}
         self._last_hash: dict[str, bytes] = {}
         self.progress = Progress()
+        self._unproven: dict[int, tuple[int, int]] = {}  # stream -> partition and epoch: taken over, nothing stored yet
         self.trouble: str | None = None  # why the database is being retried; None when it answers
 
     def answer_requests(self) -> None:
         """Tell the poll thread where to read on."""
+        if handed_over := [stream for stream, claim in self._unproven.items() if not self._fence.is_current(*claim)]:
+            self.retrying(partial(self._withdraw, handed_over))
         while True:
             try:
                 request = self._requests.get_nowait()
@@ -134,9 +137,18 @@ class Writer:
 
     def end(self) -> None:
         """An orderly stop: the next worker's takeover is no second attempt."""
-        if self._streams:
+        try:
+            self._withdraw(list(self._unproven))
+        except DBAPIError as error:  # the cursors stand where they stood; nothing depends on this
+            logger.warning("%s; stopping all the same", self._answerable(error))
+
+    def _withdraw(self, streams: list[int]) -> None:
+        """What a living worker hands over in a rebalance, or asks for again, is no failed attempt."""
+        if streams:
             with self._engine.begin() as conn:
-                release(conn, list(self._streams.values()))
+                release(conn, streams)
+            for stream in streams:
+                del self._unproven[stream]
 
     def _finish(self, entry: Entry) -> None:
         batch = entry.batch
@@ -147,6 +159,7 @@ class Writer:
         self.progress.flagged += int(entry.flags.sum())
         for portion in batch.ranges:
             self.progress.positions[portion.partition] = portion.end
+            self._unproven.pop(self._streams[portion.partition], None)
             self._in_flight.remove(portion)
             self._answers.put(Stored(portion))
         self._on_stored(entry)
@@ -191,6 +204,7 @@ class Writer:
         if request.damaged:
             cursor = self._beyond_damage(cursor, bounds.partition)
         self._streams[bounds.partition] = cursor.stream_id
+        self._unproven[cursor.stream_id] = request.partition, request.epoch
         self._bounds[bounds.partition.number] = bounds
         self.progress.positions[bounds.partition] = cursor.next_offset
         isolate = cursor.attempts >= ATTEMPTS_BEFORE_ISOLATION and cursor.next_offset < bounds.end
