@@ -8,6 +8,7 @@ duplicated, alien or unaccounted for, or if a mutant is not caught.
 """
 
 import argparse
+import contextlib
 import json
 import sys
 import tempfile
@@ -30,8 +31,9 @@ def main() -> int:
     records = _QUICK if arguments.quick else arguments.records
     databases = BOTH if arguments.database == "both" else (arguments.database,)
     outcomes: list[Outcome] = []
-    with tempfile.TemporaryDirectory(prefix="oodwatch-soak-", ignore_cleanup_errors=True) as folder:
-        services = Services(Path(folder))
+    with contextlib.ExitStack() as stack:
+        folder = arguments.keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="oodwatch-soak-")))
+        services = Services(folder)
         try:
             if not arguments.json:
                 print(header(), flush=True)  # noqa: T201
@@ -75,6 +77,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--records", type=int, default=20_000, help="a run (default 20000); mutants at most 5000")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help=f"{_QUICK:,} records a run")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep databases and the workers' output there")
     parser.add_argument("--json", action="store_true", help="JSON lines")
     return parser.parse_args()
 

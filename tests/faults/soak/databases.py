@@ -9,7 +9,7 @@ import psycopg
 from sqlalchemy import Engine, create_engine, text
 
 from pipeline.storage.migrations.run import upgrade
-from tests.services.postgres import PostgresServer
+from tests.services.postgres import Postgres, PostgresServer
 
 _CURSOR_LOCK = "SELECT * FROM stream FOR UPDATE"
 
@@ -37,16 +37,22 @@ class SqliteDatabase:
 
 
 class PostgresDatabase:
-    """A database of its own on a server of our own."""
+    """A database of its own; the server may be hurt where it is our own."""
 
     kind = "postgres"
 
-    def __init__(self, server: PostgresServer) -> None:
-        self.server = server
+    def __init__(self, server: Postgres) -> None:
+        self._server = server
         self.name = server.create_database()
         self.url = server.url(self.name)
         upgrade(engine := self.engine())
         engine.dispose()
+
+    @property
+    def server(self) -> PostgresServer:
+        """The server, which is our own."""
+        assert isinstance(self._server, PostgresServer)
+        return self._server
 
     def engine(self) -> Engine:
         """For the oracle."""

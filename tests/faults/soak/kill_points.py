@@ -55,9 +55,10 @@ def wrap(owner: Any, name: str, around: Callable[..., Any]) -> None:
 
 
 def _subscriptions() -> list[Any]:
+    from pipeline.ingest.kafka_subscription import KafkaSubscription
     from pipeline.ingest.spool_subscription import SpoolSubscription
 
-    return [SpoolSubscription]
+    return [KafkaSubscription, SpoolSubscription]
 
 
 def _after_poll(pass_by: Callable[[], None]) -> None:

@@ -19,6 +19,7 @@ from tests.faults.soak.records import content_of, segment_of, value_of
 from tests.services.processes import wait_until
 
 _PATIENCE_S = 60.0
+_QUIET = {"log_level": 0}  # a broker that is being killed is no news
 
 
 class Sender(Protocol):
@@ -120,7 +121,7 @@ class KafkaLog:
         self.topic = topic
         self.partitions = partitions
         self._copies = copies
-        self._admin = AdminClient({"bootstrap.servers": bootstrap})
+        self._admin = AdminClient({"bootstrap.servers": bootstrap, **_QUIET})
         self.create()
 
     @property
@@ -207,6 +208,7 @@ class KafkaLog:
         return Consumer(
             {
                 "bootstrap.servers": self.bootstrap,
+                **_QUIET,
                 "group.id": f"oracle-{uuid.uuid4().hex}",
                 "auto.offset.reset": "earliest",
                 "enable.auto.commit": False,
@@ -229,6 +231,7 @@ def _producer(log: KafkaLog, **more: object) -> Producer:
     return Producer(
         {
             "bootstrap.servers": log.bootstrap,
+            **_QUIET,
             "enable.idempotence": True,
             "acks": "all",
             "linger.ms": 5,

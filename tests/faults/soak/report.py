@@ -38,6 +38,7 @@ class Outcome:
     kills: int
     kills_at: dict[str, int]
     other_faults: dict[str, int]
+    fenced: int  # ranges
     verdict: Verdict
     failures: tuple[str, ...]  # workers that ended by themselves
     longest_pause_s: float
@@ -80,7 +81,8 @@ class Outcome:
             f"{value!s:<{width}}" if i < 2 else f"{value!s:>{width}}"
             for i, (value, (_, width)) in enumerate(zip(values, _COLUMNS, strict=True))
         )
-        faults = ", ".join(f"{count} {what}" for what, count in self.other_faults.items())
+        notes = {**self.other_faults, "ranges fenced": self.fenced}
+        faults = ", ".join(f"{count} {what}" for what, count in notes.items() if count)
         lines = [f"{row}  {faults}".rstrip()]
         if self.mutant is not None:
             lines.append(f"    {'caught: ' + self.caught if self.caught else 'NOT CAUGHT'}")

@@ -67,6 +67,7 @@ def run(
         kills=world.fleet.kills,
         kills_at=dict(world.fleet.kills_at),
         other_faults=dict(world.faults),
+        fenced=world.fleet.fenced,
         verdict=verdict,
         failures=tuple(world.fleet.failures),
         longest_pause_s=round(max(world.watch.longest_pause.values(), default=0.0), 2),
@@ -101,7 +102,7 @@ def _database(
         return PostgresDatabase(services.postgres)
     former, tempfile.tempdir = tempfile.tempdir, str(disk.folder)  # where the server keeps its data as root
     try:
-        server = PostgresServer(home / "postgres", {"max_wal_size": "48MB", "min_wal_size": "32MB"})
+        server = PostgresServer(home / "postgres", {"fsync": "off", "max_wal_size": "48MB", "min_wal_size": "32MB"})
     finally:
         tempfile.tempdir = former
     stack.callback(server.close)

@@ -60,8 +60,10 @@ def _storm(world: World, *, points: tuple[Point, ...] = _OF_A_LIFE, armed_share:
     while world.flows():
         world.wait_for_progress(4.0)
         world.pause(0.0, 1.0)
-        if unarmed := [member for member in world.fleet.alive() if member.hook is None and member.is_reading]:
-            world.fleet.kill(world.rng.choice(unarmed))
+        unarmed = [member for member in world.fleet.alive() if member.hook is None and member.is_reading]
+        at_work = [member for member in unarmed if world.watch.owned_by(member.pid)]
+        if victims := at_work if world.rng.random() < 0.8 else unarmed:
+            world.fleet.kill(world.rng.choice(victims))
         world.pause(0.0, 0.5)
         world.fleet.refill(armed_share=armed_share)
 

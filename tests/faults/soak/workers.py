@@ -85,6 +85,13 @@ class Member:
         assert self._process.exitcode is not None, f"{self.slot} did not end within {deadline_s:.0f} s"
         return self._process.exitcode
 
+    def fenced(self) -> int:
+        """Ranges that it did not store because the cursor had moved, as it said at an orderly end; else 0."""
+        for line in reversed(self.output.read_text(errors="replace").splitlines()):
+            with contextlib.suppress(ValueError):
+                return int(json.loads(line)["fenced"])
+        return 0
+
     def last_words(self) -> str:
         """The last lines that it printed."""
         return "\n".join(self.output.read_text(errors="replace").splitlines()[-5:])
@@ -110,6 +117,7 @@ class Fleet:
     kills_at: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)  # workers that ended by themselves, with their last words
     started: int = 0
+    fenced: int = 0  # ranges, as told by those that ended in order
 
     def start(self, slot: str, *, hook: Hook | None = None, own_group: str | None = None) -> Member:
         """Begin a life in a slot."""
@@ -138,7 +146,7 @@ class Fleet:
 
     def armed(self) -> Hook:
         """A random death by its own hand."""
-        return Hook(self.rng.choice(self.points), self.rng.randrange(1, 12))
+        return Hook(self.rng.choice(self.points), self.rng.randrange(2, 40))
 
     def refill(self, *, armed_share: float = 0.0) -> None:
         """Start anew where a worker has died; a share of them with a hook."""
@@ -186,6 +194,7 @@ class Fleet:
             else:
                 if code != 0:
                     self.failures.append(f"{member.slot} ended with {code} on SIGTERM: {member.last_words()}")
+                self.fenced += member.fenced()
 
     def abandon(self) -> None:
         """kill -9 of whatever still runs; nothing is counted."""

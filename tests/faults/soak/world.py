@@ -47,7 +47,8 @@ class Services:
     def postgres(self) -> PostgresServer:
         """One server, alive."""
         if self._postgres is None:
-            self._postgres = PostgresServer(self.home / "postgres")
+            # Without fsync: processes die in these runs, not the machine, and recovery takes no half minute.
+            self._postgres = PostgresServer(self.home / "postgres", {"fsync": "off"})
             self._postgres.start()
         return self._postgres
 
@@ -100,7 +101,7 @@ class World:
         url = make_url(database.url)
         seen = url.render_as_string(hide_password=False) if proxy is None else proxied(url, proxy)
         arguments = ["worker", "--source", log.url, "--database", seen]
-        arguments += ["--model", str(self.deployment.model), "--deployment", home.name, "--max-batch", "16"]
+        arguments += ["--model", str(self.deployment.model), "--deployment", home.name, "--max-batch", "16", "--json"]
         config: dict[str, Mapping[str, object]] = {"worker": worker or {}}
         if isinstance(log, KafkaLog):
             config["source.kafka"] = {**KAFKA, **(kafka or {})}
