@@ -9,6 +9,7 @@ from platformdirs import user_state_path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -28,6 +29,7 @@ class SourceSettings(_Section):
     """Where images come from."""
 
     url: str | None = None
+    kafka: dict[str, str | int | float | bool] = Field(default_factory=dict)  # checked where the client is made
 
 
 class LimitSettings(_Section):
@@ -47,6 +49,7 @@ class WorkerSettings(_Section):
     max_megabytes_in_flight: int = Field(256, gt=0)
     decode_threads: int | None = Field(None, gt=0)
     max_segments: int = Field(1000, gt=0)
+    stall_seconds: float = Field(10, gt=0)
     device: str = "auto"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     compile: bool = False
@@ -107,6 +110,12 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Flags, then the environment, then the file named by OODWATCH_CONFIG or ./oodwatch.toml."""
+        if isinstance(env_settings, EnvSettingsSource):
+            # Written out, a URL leaves alone what is set beside it, as the credentials of source.kafka.
+            short, written_out = "oodwatch_source", "oodwatch_source__url"
+            env_settings.env_vars = {
+                written_out if name == short else name: value for name, value in env_settings.env_vars.items()
+            }
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, _config_file())
 
 
@@ -145,7 +154,21 @@ TEMPLATE = """\
 # reference = "digits-r1"                                # default: the newest of the model
 
 [source]
-# url = "spool:/var/lib/oodwatch/spool/images"
+# url = "spool:/var/lib/oodwatch/spool/images"           # or "kafka://kafka-1:9092,kafka-2:9092/images"
+
+# Every security and network setting of kafka-python, under its own name (OODWATCH_SOURCE__KAFKA__SASL_MECHANISM).
+# A secret may come from a file: the setting's name with _file behind it.
+[source.kafka]
+# group_instance_id = "gpu-7"                            # a name of its own for each worker: a restart then
+#                                                        # stalls nobody; the session lasts 30 s instead of 10 s
+# security_protocol = "PLAINTEXT"                        # SSL, SASL_PLAINTEXT, SASL_SSL
+# ssl_cafile = "/etc/oodwatch/ca.pem"                    # also ssl_certfile, ssl_keyfile, ssl_password_file, ...
+# sasl_mechanism = "SCRAM-SHA-512"                       # PLAIN, SCRAM-SHA-256, OAUTHBEARER, GSSAPI, AWS_MSK_IAM
+# sasl_plain_username = "oodwatch"
+# sasl_plain_password_file = "/run/secrets/kafka_password"
+# sasl_oauth_token_file = "/run/secrets/kafka_token"     # read at every connection
+# metadata_max_age_ms = 30000                            # how late an added partition is noticed
+# fetch_max_bytes = 16777216
 
 [limits]                      # more than this becomes a dead letter, with its reason
 # max_bytes = 20971520
@@ -159,6 +182,7 @@ TEMPLATE = """\
 # max_megabytes_in_flight = 256
 # decode_threads = 2          # default: one fewer than there are cores, at most 8
 # max_segments = 1000         # images of later segments are counted as "other"
+# stall_seconds = 10          # records wait, polls bring none: the worker ends, to be started again
 # device = "auto"             # cpu, cuda, cuda:1
 # dtype = "float32"           # bfloat16, float16: the backbone only; needs a reference of its own
 # compile = false             # torch.compile: slower start, faster batches

@@ -116,10 +116,14 @@ class Worker:
         for thread in threads:
             thread.join(timeout=5.0)
         self._pool.shutdown(wait=False, cancel_futures=True)
-        if self._failure is not None:
-            raise self._failure
-        self._writer.end()
-        self._subscription.close()
+        try:
+            if self._failure is not None:
+                raise self._failure
+            self._writer.end()
+        finally:
+            poller, *_ = threads
+            if not poller.is_alive():  # two threads must never touch it; a member that is gone is noticed anyway
+                self._subscription.close()
         return self._writer.progress
 
     def _poll(self) -> None:

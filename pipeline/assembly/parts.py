@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 
 from pipeline.errors import UsageError
 from pipeline.records import Outputs, Scores, utc_now
-from pipeline.settings import Settings, SourceSettings, load_settings
+from pipeline.settings import Settings, load_settings
 from pipeline.storage.engine import open_database
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def settings_from(
     """Settings with the flags of a command; None = not given."""
     settings = load_settings(
         database=database,
-        source=None if source is None else SourceSettings(url=source),
+        source=None if source is None else {"url": source},
         model=model,
         deployment=deployment,
         reference=reference,

@@ -61,6 +61,7 @@ def run_worker(
     deployment = settings.deployment or parts.package.spec.name
     source = open_source(
         url,
+        settings.source.kafka,
         group=deployment,
         max_records=settings.worker.max_batch * 2,
         max_bytes=settings.worker.max_megabytes_in_flight * 2**20 // 4,
@@ -164,6 +165,7 @@ def _assemble(
             answers=answers,
             forward=forward,
             max_range=limits.max_batch,
+            stall_s=limits.stall_seconds,
         )
 
     return Worker(

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.cli import admin, data, model, run
+from pipeline.cli import admin, data, model, run, topics
 from pipeline.errors import OodwatchError
 
 app = typer.Typer(
@@ -40,6 +40,9 @@ for panel, commands in PANELS.items():
 export = typer.Typer(help="Write stored rows to a file.", no_args_is_help=True)
 export.command("scores")(data.export_scores)
 app.add_typer(export, name="export", rich_help_panel="Look")
+topic_commands = typer.Typer(help="Make or check the topic of a Kafka source.", no_args_is_help=True)
+topic_commands.command("ensure")(topics.ensure)
+app.add_typer(topic_commands, name="topics", rich_help_panel="Administer")
 
 
 def _print_version(wanted: bool) -> None:
@@ -60,6 +63,9 @@ def _root(
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
+    if not verbose:
+        # kafka-python reports every attempt to connect; what matters of it reaches the user as one line.
+        logging.getLogger("kafka").setLevel(logging.CRITICAL)
 
 
 def main() -> None:

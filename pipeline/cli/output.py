@@ -20,7 +20,12 @@ Database = Annotated[
     str | None,
     typer.Option("--database", metavar="URL", help="SQLAlchemy URL. Default: a SQLite file in the state directory."),
 ]
-Source = Annotated[str | None, typer.Option("--source", metavar="URL", help="The log, as spool:DIR/topic.")]
+Source = Annotated[
+    str | None, typer.Option("--source", metavar="URL", help="The log: spool:DIR/topic or kafka://host:port/topic.")
+]
+Timeout = Annotated[
+    float, typer.Option("--timeout", min=0.1, metavar="S", help="Give up after so many seconds without an answer.")
+]
 Deployment = Annotated[
     str | None,
     typer.Option("--deployment", metavar="NAME", help="One model on one source. Default: the model's name."),

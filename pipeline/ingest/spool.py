@@ -58,7 +58,9 @@ def parse_spool_url(url: str) -> tuple[Path, str]:
     scheme, _, path = url.partition(":")
     directory, _, topic = path.rpartition("/")
     if scheme != "spool" or not directory or not re.fullmatch(r"[a-zA-Z0-9._-]{1,249}", topic) or topic in {".", ".."}:
-        raise UsageError(f"source {url!r}: write spool:DIR/topic, as spool:/var/lib/oodwatch/spool/images")
+        raise UsageError(
+            f"source {url!r}: write spool:DIR/topic, as spool:/var/lib/oodwatch/spool/images, or kafka://host:port/topic"
+        )
     return Path(directory), topic
 
 

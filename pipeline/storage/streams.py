@@ -157,7 +157,12 @@ def expire(
     moved = conn.execute(
         update(StreamRow)
         .where(StreamRow.id == stream_id, StreamRow.next_offset == position)
-        .values(next_offset=beginning, expired=StreamRow.expired + (beginning - position), updated_at=now)
+        .values(
+            next_offset=beginning,
+            expired=StreamRow.expired + (beginning - position),
+            log_end=_greatest(conn, StreamRow.log_end, beginning),
+            updated_at=now,
+        )
     )
     if moved.rowcount == 1:
         _record_gap(conn, stream_id, position, beginning, reason, now)

@@ -47,6 +47,7 @@ _PROPERTIES = {
     "num.network.threads": "2",
     "num.io.threads": "2",
     "log.cleaner.dedupe.buffer.size": "8388608",
+    "log.cleaner.backoff.ms": "200",
     "log.retention.check.interval.ms": "1000",
     "auto.create.topics.enable": "false",
     "log.segment.bytes": "16777216",
