@@ -50,7 +50,7 @@ class Tiny(nn.Module):
         if how == "die":
             os._exit(139)
         if how == "raise":
-            raise ValueError("magic pixel")
+            raise ValueError("magic\\0pixel")
         if how == "oom":
             raise torch.OutOfMemoryError("magic pixel is too large")
 
@@ -86,14 +86,14 @@ def energies(pictures: NDArray[np.uint8], weights: Path) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Deployment:
-    """Where everything is."""
+    """Where everything is; the database by default beside it."""
 
     home: Path
-    elsewhere: str | None = None  # another database than a SQLite file at home
+    database_url: str | None = None
 
     @property
     def database(self) -> str:
-        return self.elsewhere or f"sqlite:///{self.home / 'oodwatch.db'}"
+        return self.database_url or f"sqlite:///{self.home / 'oodwatch.db'}"
 
     @property
     def source(self) -> str:
@@ -124,7 +124,7 @@ class Deployment:
         return run_worker(self.settings(**worker), start_at="earliest", drain=True, stop=threading.Event())
 
 
-def make_deployment(home: Path, *, images: int = 220, database: str | None = None) -> Deployment:
+def make_deployment(home: Path, *, images: int = 220, database_url: str | None = None) -> Deployment:
     """Package, calibrate on random pictures, nothing produced yet."""
     torch.set_num_threads(1)
     home.mkdir(parents=True, exist_ok=True)
@@ -145,7 +145,7 @@ def make_deployment(home: Path, *, images: int = 220, database: str | None = Non
     folder.mkdir(exist_ok=True)
     for i in range(images):
         (folder / f"{i:04d}.png").write_bytes(png(10_000 + i))
-    deployment = Deployment(home, database)
+    deployment = Deployment(home, database_url)
     files: list[tuple[Path, str | None]] = [(path, None) for path in sorted(folder.iterdir())]
     run_calibration(deployment.settings(), files, target_fpr=0.05, temperature=1.0, representative=False)
     return deployment

@@ -1,6 +1,7 @@
-"""The whole path on the embedded default: spool, worker, SQLite."""
+"""The whole path on both databases: spool, worker, rows."""
 
 import hashlib
+import shutil
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -18,6 +19,9 @@ from pipeline.models.package import load_package
 from pipeline.records import Outputs
 from pipeline.scoring.energy import score_logits
 from pipeline.shift.rollup import decode, merge
+from pipeline.storage.engine import make_engine
+from pipeline.storage.references import find_reference, save_reference
+from tests.services.postgres import Postgres
 from tests.tiny import Deployment, make_deployment, png
 
 
@@ -26,14 +30,32 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
     return make_deployment(tmp_path_factory.mktemp("template"))
 
 
-@pytest.fixture
-def deployment(template: Deployment, tmp_path: Path) -> Deployment:
+@pytest.fixture(scope="module")
+def calibrated_database(template: Deployment, postgres: Postgres, migrated_template: str) -> Iterator[str]:
+    """A PostgreSQL database that holds the template's reference, to be copied."""
+    name = postgres.create_database(template=migrated_template)
+    source, target = create_engine(template.database), make_engine(postgres.url(name))
+    with source.connect() as read, target.begin() as write:
+        reference = find_reference(read, name=None, model_id=load_package(template.model).model_id)
+        save_reference(write, reference)
+    source.dispose()
+    target.dispose()
+    yield name
+    postgres.drop_database(name)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def deployment(template: Deployment, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Deployment]:
     """A fresh database and spool; the package is shared, for it never changes."""
-    for name in ("tiny", "oodwatch.db"):
-        (tmp_path / name).symlink_to(template.home / name) if name == "tiny" else None
-    source = template.home / "oodwatch.db"
-    (tmp_path / "oodwatch.db").write_bytes(source.read_bytes())
-    return Deployment(tmp_path)
+    (tmp_path / "tiny").symlink_to(template.home / "tiny")
+    if request.param == "sqlite":
+        shutil.copy(template.home / "oodwatch.db", tmp_path)
+        yield Deployment(tmp_path)
+        return
+    postgres: Postgres = request.getfixturevalue("postgres")
+    name = postgres.create_database(template=request.getfixturevalue("calibrated_database"))
+    yield Deployment(tmp_path, postgres.url(name))
+    postgres.drop_database(name)
 
 
 @pytest.fixture
@@ -50,7 +72,9 @@ def query(engine: Engine, statement: str) -> list[tuple[object, ...]]:
 
 def reasons(engine: Engine) -> dict[int, str]:
     """Reason by offset, of a topic with one partition."""
-    return {int(str(row[0])): str(row[1]) for row in query(engine, "SELECT offset, reason FROM dead_letter")}
+    return {
+        int(str(row[0])): str(row[1]) for row in query(engine, 'SELECT "offset", reason FROM dead_letter ORDER BY 1')
+    }
 
 
 def test_every_row_holds_the_energy_of_its_own_image(deployment: Deployment, database: Engine) -> None:
@@ -58,15 +82,15 @@ def test_every_row_holds_the_energy_of_its_own_image(deployment: Deployment, dat
     deployment.produce(list(values), partitions=3)
     deployment.drain()
     classifier = Classifier(load_package(deployment.model))
-    stored = query(database, "SELECT hex(value_sha256), energy, msp, class_index FROM score")
-    by_hash = {hashlib.sha256(value).hexdigest().upper(): value for value in values}
+    stored = query(database, "SELECT value_sha256, energy, msp, class_index FROM score")
+    by_hash: dict[object, bytes] = {hashlib.sha256(value).digest(): value for value in values}
     assert len(stored) == 100
     for digest, energy, msp, class_index in stored:
         import io
 
         from PIL import Image
 
-        pixels = np.array(Image.open(io.BytesIO(by_hash[str(digest)])))
+        pixels = np.array(Image.open(io.BytesIO(by_hash[digest])))
         alone = score_logits(classifier.predict(pixels[None]))
         assert energy == pytest.approx(alone.energy[0], abs=1e-5)
         assert msp == pytest.approx(alone.msp[0], abs=1e-6)
@@ -183,7 +207,7 @@ def test_a_clock_alone_never_costs_an_image(deployment: Deployment, database: En
         spool.append([NewRecord(png(1), headers=(("ce_time", stamp),))])
     spool.close()
     assert deployment.drain().scored == 3
-    assert [row[0] for row in query(database, "SELECT clock FROM score ORDER BY offset")] == [1, 1, 0]
+    assert [row[0] for row in query(database, 'SELECT clock FROM score ORDER BY "offset"')] == [1, 1, 0]
 
 
 @pytest.mark.parametrize(("magic", "reason"), [("nan", "not_finite"), ("raise", "crash"), ("oom", "oom")])
@@ -195,6 +219,9 @@ def test_an_image_that_the_model_cannot_take_is_isolated(
     progress = deployment.drain()
     assert progress.scored == 29
     assert reasons(database) == {0: reason, 7: reason, 31: reason}
+    assert query(database, "SELECT count(*) FROM dead_letter WHERE error LIKE '%magic\ufffdpixel%'") == [
+        (3 if magic == "raise" else 0,)  # no database takes the NUL that was in it
+    ]
 
 
 def test_samples_are_capped_per_segment_and_minute(deployment: Deployment, database: Engine) -> None:
@@ -259,8 +286,6 @@ def test_reading_from_the_latest_counts_what_was_left_out(deployment: Deployment
 
 
 def test_a_topic_made_anew_under_its_name_gets_a_stream_of_its_own(deployment: Deployment, database: Engine) -> None:
-    import shutil
-
     deployment.produce([png(i) for i in range(12)])
     deployment.drain()
     shutil.rmtree(deployment.home / "spool")
@@ -292,8 +317,8 @@ def test_the_hashes_of_all_rows_are_the_hashes_of_what_was_sent(deployment: Depl
     values = [png(i % 40) for i in range(80)]
     deployment.produce(list(values))
     deployment.drain()
-    stored = Counter(row[0] for row in query(database, "SELECT hex(value_sha256) FROM score"))
-    assert stored == Counter(hashlib.sha256(value).hexdigest().upper() for value in values)
+    stored = Counter(row[0] for row in query(database, "SELECT value_sha256 FROM score"))
+    assert stored == Counter(hashlib.sha256(value).digest() for value in values)
 
 
 def test_scores_of_one_batch_do_not_depend_on_its_neighbours() -> None:

@@ -9,21 +9,22 @@ parent's death depends on both, and leaves frozen processes behind.
 import contextlib
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import psutil
 
 
 def kill_tree(pid: int) -> None:
-    """SIGKILL a process and all its descendants, also frozen ones; return when they are gone."""
+    """SIGKILL a process and all its descendants, also frozen ones; return when they hold nothing any more."""
     with contextlib.suppress(psutil.NoSuchProcess):
         root = psutil.Process(pid)
         root.suspend()  # so that it starts no more children
-        tree = [*root.children(recursive=True), root]
-        for process in tree:
+        for process in (*root.children(recursive=True), root):
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        psutil.wait_procs(tree, timeout=30)
+                while process.status() != psutil.STATUS_ZOMBIE:  # until its parent, maybe init, asks for its end
+                    time.sleep(0.01)
 
 
 def main() -> None:

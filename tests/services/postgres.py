@@ -233,12 +233,12 @@ def running_server(home: Path, options: Mapping[str, str] | None = None) -> Iter
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    """The server that OODWATCH_TEST_POSTGRES names (a superuser's URL), else one of our own."""
+    """The server that OODWATCH_TEST_POSTGRES names (a superuser's URL), else one of our own. No test may crash it."""
     named = os.environ.get("OODWATCH_TEST_POSTGRES")  # noqa: TID251 tests have no settings
     if named:
         yield Postgres(make_url(named))
         return
-    with running_server(tmp_path_factory.mktemp("postgres")) as server:
+    with running_server(tmp_path_factory.mktemp("postgres"), {"fsync": "off"}) as server:
         yield server
 
 

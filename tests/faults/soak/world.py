@@ -93,7 +93,7 @@ class World:
         self.patience_s = patience_s
         self.journal = Journal()
         self.faults: Counter[str] = Counter()
-        self.deployment = make_deployment(home / "model", database=database.url)
+        self.deployment = make_deployment(home / "model", database_url=database.url)
         self.engine = database.engine()
         drop_keys(self.engine)
         self.watch = Watch(self.engine, self.journal)
