@@ -8,6 +8,7 @@ import time
 
 _CHUNK = 65_536
 _COMMIT = b"COMMIT\x00"
+_COPY = b"COPY "  # only a batch is written so
 _RESET = struct.pack("ii", 1, 0)
 
 
@@ -28,7 +29,7 @@ class Proxy:
         threading.Thread(target=self._accept, name="proxy", daemon=True).start()
 
     def drop_commit_replies(self, count: int) -> None:
-        """The next COMMITs reach the server; their answers never come back, the connection is reset."""
+        """The next batches' COMMITs reach the server; the answers never come back, the connection is reset."""
         with self._lock:
             self._commits_to_drop = count
 
@@ -73,8 +74,11 @@ class Proxy:
                 self._open.wait()
                 if self.latency_s:
                     time.sleep(self.latency_s)
+                if is_question:
+                    fate.has_copied |= _COPY in data
                 if is_question and _COMMIT in data:
-                    fate.is_doomed = self._take_doom()
+                    fate.is_doomed = fate.has_copied and self._take_doom()
+                    fate.has_copied = False
                 elif not is_question and fate.is_doomed:  # the server has answered, so it is committed
                     with self._lock:
                         self.dropped_commits += 1
@@ -92,6 +96,7 @@ class Proxy:
 class _Fate:
     """What one connection's two directions share."""
 
+    has_copied = False
     is_doomed = False
 
 
