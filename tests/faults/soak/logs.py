@@ -235,8 +235,8 @@ def _producer(log: KafkaLog, **more: object) -> Producer:
             "enable.idempotence": True,
             "acks": "all",
             "linger.ms": 5,
-            "message.timeout.ms": 600_000,  # outlives every fault: each record is acknowledged in the end
             "topic.metadata.refresh.interval.ms": 1_000,
+            "message.timeout.ms": 600_000,  # outlives every fault: each record is acknowledged in the end
             **more,
         }
     )
@@ -284,7 +284,8 @@ class _TransactionalSender:
         self._rng = rng
         self._aborted_share = aborted_share
         self._topic_id = log.topic_id()
-        self._producer = _producer(log, **{"transactional.id": f"soak-{uuid.uuid4().hex}"})
+        patience = {"transaction.timeout.ms": 120_000, "message.timeout.ms": 120_000}
+        self._producer = _producer(log, **{"transactional.id": f"soak-{uuid.uuid4().hex}", **patience})
         self._producer.init_transactions(_PATIENCE_S)
         self._open: dict[Place, int] = {}
         self._count = 0

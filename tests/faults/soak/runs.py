@@ -11,11 +11,10 @@ from sqlalchemy import make_url
 from tests.faults.soak.databases import Database, PostgresDatabase, SqliteDatabase
 from tests.faults.soak.disk import SmallDisk
 from tests.faults.soak.logs import KafkaLog, Log, SpoolLog
-from tests.faults.soak.mutants import MUTANTS
 from tests.faults.soak.oracle import Verdict
 from tests.faults.soak.proxy import Proxy
 from tests.faults.soak.report import Outcome
-from tests.faults.soak.scenarios import SCENARIOS, Kind, Scenario
+from tests.faults.soak.scenarios import Kind, Scenario
 from tests.faults.soak.world import Services, World, new_home
 from tests.services.kafka import KafkaBroker, start_cluster
 from tests.services.postgres import PostgresServer
@@ -75,11 +74,6 @@ def run(
         mutant=mutant,
         caught=None if mutant is None else _how_caught(verdict, world.fleet.failures),
     )
-
-
-def run_mutant(services: Services, name: str, kind: Kind, *, records: int, seed: int) -> Outcome:
-    """The scenario that must notice the mutant."""
-    return run(services, SCENARIOS[MUTANTS[name].scenario], kind, records=records, seed=seed, mutant=name)
 
 
 def _brokers(services: Services, scenario: Scenario, home: Path, stack: contextlib.ExitStack) -> list[KafkaBroker]:
