@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.assembly.calibrating import run_calibration
@@ -59,13 +60,28 @@ def tiny():
 '''
 
 
-def png(seed: int, *, magic: bool = False) -> bytes:
+def pixels(seed: int, *, magic: bool = False) -> NDArray[np.uint8]:
     """A small random picture; the magic one makes the tiny model misbehave."""
-    pixels = np.random.default_rng(seed).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
-    pixels[0, 0] = (255, 0, 255) if magic else (0, 0, 0)
+    picture = np.random.default_rng(seed).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+    picture[0, 0] = (255, 0, 255) if magic else (0, 0, 0)
+    return picture
+
+
+def png(seed: int, *, magic: bool = False) -> bytes:
+    """The same as a file."""
     out = io.BytesIO()
-    Image.fromarray(pixels).save(out, "PNG")
+    Image.fromarray(pixels(seed, magic=magic)).save(out, "PNG")
     return out.getvalue()
+
+
+def energies(pictures: NDArray[np.uint8], weights: Path) -> NDArray[np.float64]:
+    """What the tiny model's energies are, at temperature 1, by plain NumPy: (B, SIDE, SIDE, 3) -> (B,)."""
+    head = torch.load(weights, weights_only=True)
+    half = SIDE // 2
+    quadrants = pictures.reshape(-1, 2, half, 2, half, 3).mean(axis=(2, 4)) / 255.0
+    features = quadrants.transpose(0, 3, 1, 2).reshape(len(pictures), -1)
+    logits = features @ head["head.weight"].numpy().T.astype(np.float64) + head["head.bias"].numpy()
+    return -np.asarray(np.logaddexp.reduce(logits, axis=1))
 
 
 @dataclass(frozen=True)

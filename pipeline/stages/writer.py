@@ -9,7 +9,7 @@ import logging
 import queue
 import random
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -109,6 +109,7 @@ class Writer:
         self._bounds: dict[int, Bounds] = {}
         self._last_hash: dict[str, bytes] = {}
         self.progress = Progress()
+        self._unproven: dict[int, tuple[int, int]] = {}  # stream -> partition and epoch: taken over, nothing stored yet
         self._troubles: dict[str, str] = {}  # what does not answer: why
 
     @property
@@ -118,6 +119,8 @@ class Writer:
 
     def answer_requests(self) -> None:
         """Tell the poll thread where to read on."""
+        if handed_over := [stream for stream, claim in self._unproven.items() if not self._fence.is_current(*claim)]:
+            self.retrying(partial(self._withdraw, handed_over))
         while True:
             try:
                 request = self._requests.get_nowait()
@@ -174,10 +177,17 @@ class Writer:
             return
         try:
             with self._engine.begin() as conn:
-                release(conn, list(self._streams.values()))
+                release(conn, list(self._unproven))
                 self._farewell(conn)
         except DBAPIError as error:
             logger.warning("%s; stopping without it", self._note_trouble(error))
+
+    def _withdraw(self, streams: Sequence[int]) -> None:
+        """What a living worker hands over in a rebalance, or asks for again, is no failed attempt."""
+        with self._engine.begin() as conn:
+            release(conn, streams)
+        for stream in streams:
+            del self._unproven[stream]
 
     def lag(self, partition: Partition) -> int:
         """Records between a partition's cursor and the log's end, both as last seen. Any thread may ask."""
@@ -195,6 +205,7 @@ class Writer:
         self.progress.flagged += int(entry.flags.sum())
         for portion in batch.ranges:
             self.progress.positions[portion.partition] = portion.end
+            self._unproven.pop(self._streams[portion.partition], None)
             self._in_flight.remove(portion)
             self._answers.put(Stored(portion))
         self._on_stored(entry)
@@ -239,6 +250,7 @@ class Writer:
         if request.damaged:
             cursor = self._beyond_damage(cursor, bounds.partition)
         self._streams[bounds.partition] = cursor.stream_id
+        self._unproven[cursor.stream_id] = request.partition, request.epoch
         self._bounds[bounds.partition.number] = bounds
         self.progress.positions[bounds.partition] = cursor.next_offset
         isolate = cursor.attempts >= ATTEMPTS_BEFORE_ISOLATION and cursor.next_offset < bounds.end

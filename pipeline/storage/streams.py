@@ -170,9 +170,10 @@ def expire(
 
 
 def release(conn: Connection, stream_ids: Sequence[int]) -> None:
-    """An orderly end is no failed attempt."""
+    """Takeovers that ended in order, one each, were no failed attempts."""
     for stream_id in sorted(stream_ids):
-        conn.execute(update(StreamRow).where(StreamRow.id == stream_id).values(attempts=0))
+        counted = StreamRow.id == stream_id, StreamRow.attempts > 0
+        conn.execute(update(StreamRow).where(*counted).values(attempts=StreamRow.attempts - 1))
 
 
 def note_log_ends(conn: Connection, ends: Mapping[int, int]) -> None:

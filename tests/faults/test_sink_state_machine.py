@@ -335,6 +335,26 @@ def test_every_record_is_stored_exactly_once_whatever_happens() -> None:
     run(examples=150)
 
 
+def test_rebalances_are_no_failed_attempts() -> None:
+    log, database = FakeLog(PARTITIONS), memory_database()
+    members = [FakeWorker(log, FlakyEngine(database), f"worker-{i}") for i in range(WORKERS)]
+    log.produce(0, b"waiting")
+    for turn in range(12):
+        for i, member in enumerate(members):
+            member.subscription.assign(range(PARTITIONS) if turn % WORKERS == i else ())
+            member.intake.step(0)
+        for member in members:
+            member.writer.answer_requests()
+    with database.connect() as conn:
+        attempts = conn.execute(text("SELECT attempts FROM stream")).scalars().all()
+    assert attempts == [1] * PARTITIONS
+    for member in members:
+        member.writer.end()
+    with database.connect() as conn:
+        assert conn.scalar(text("SELECT sum(attempts) FROM stream")) == 0
+    database.dispose()
+
+
 def _without_compare_and_set(conn: Connection, stream_id: int, step: Any, **who: Any) -> bool:
     conn.execute(update(StreamRow).where(StreamRow.id == stream_id).values(next_offset=step.end))
     return True

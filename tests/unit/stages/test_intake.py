@@ -17,6 +17,8 @@ OURS = Partition("t", "A", 0)
 class ScriptedSubscription:
     """Returns the polls it is given, and notes the rest."""
 
+    standby = None
+
     def __init__(self) -> None:
         self.polls: list[Poll] = []
         self.paused = False
