@@ -21,11 +21,11 @@ from dataclasses import dataclass, replace
 from pipeline.errors import StuckThread
 from pipeline.ingest.source import Subscription
 from pipeline.records import Bounds, Range, ScoredBatch
-from pipeline.stages.flow import InFlight
+from pipeline.stages.flow import InFlight, Progress
 from pipeline.stages.inference import Inference
 from pipeline.stages.intake import Intake
 from pipeline.stages.preparation import Preparation, Prepared
-from pipeline.stages.writer import Progress, Writer
+from pipeline.stages.writer import Writer
 from pipeline.telemetry.health import Pulse, WorkerState, stacks
 
 logger = logging.getLogger(__name__)
@@ -99,10 +99,10 @@ class Worker:
     def state(self) -> WorkerState:
         """What the worker is doing now, for probes, scrapes and heartbeats. Any thread may ask."""
         return WorkerState(
-            lag={partition: self._writer.lag(partition) for partition in self._intake.partitions},
+            lag={partition: self._writer.cursors.lag(partition) for partition in self._intake.partitions},
             unpositioned=self._intake.unpositioned,
             standby=self._subscription.standby,
-            trouble=self._writer.trouble,
+            trouble=self._writer.retry.trouble,
             paused=self._intake.paused,
             in_flight_records=self._in_flight.records,
             in_flight_bytes=self._in_flight.bytes,

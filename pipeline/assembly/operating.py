@@ -173,7 +173,7 @@ class Heartbeat:
             return
         scored = self._writer.progress.scored
         rate = (scored - self._scored) / max(now_s - self._last_s, 1.0)
-        self._writer.retrying(partial(self._beat, round(rate, 1)), lambda: True, asks=("database",))
+        self._writer.retry(partial(self._beat, round(rate, 1)), lambda: True, asks=("database",))
         self._last_s, self._scored, self._begun = self._monotonic(), scored, True
 
     def _beat(self, rate: float) -> None:

@@ -1,6 +1,5 @@
 """Settings → a running worker: the one place where its parts are put together."""
 
-import queue
 import threading
 import time
 from collections.abc import Callable
@@ -23,14 +22,16 @@ from pipeline.assembly.parts import (
 from pipeline.assembly.sources import Source, open_source, start_from
 from pipeline.records import DeadLetter, Outputs, PreparedImage, Range, Record, Reference, utc_now
 from pipeline.settings import Settings
-from pipeline.stages.flow import Answer, Fence, InFlight, PositionRequest
+from pipeline.stages.cursors import Cursors, StartAt
+from pipeline.stages.flow import Flow, InFlight, Progress
 from pipeline.stages.inference import Inference
 from pipeline.stages.intake import Intake
 from pipeline.stages.isolation import Isolation
+from pipeline.stages.retry import Retry
 from pipeline.stages.rows import Entry
 from pipeline.stages.sampling import Sampler, SamplingLimits
 from pipeline.stages.sink import Sink
-from pipeline.stages.writer import Progress, StartAt, Writer
+from pipeline.stages.writer import Writer
 from pipeline.storage.deployments import ensure_deployment
 from pipeline.storage.engine import translated_errors
 from pipeline.storage.partitions import drop_expired_day, ensure_days_ahead
@@ -155,32 +156,36 @@ def _assemble(
     from pipeline.models.device import free_memory, is_fatal, is_out_of_memory
 
     limits = settings.worker
-    fence = Fence()
     side = parts.package.spec.preprocessing.input_size
-    in_flight = InFlight(
-        max_records=max(limits.max_records_in_flight, limits.max_batch),
-        max_bytes=limits.max_megabytes_in_flight * 2**20,
-        bytes_per_record=side * side * 3 + 2048,
+    flow = Flow(
+        InFlight(
+            max_records=max(limits.max_records_in_flight, limits.max_batch),
+            max_bytes=limits.max_megabytes_in_flight * 2**20,
+            bytes_per_record=side * side * 3 + 2048,
+        )
     )
-    requests: queue.SimpleQueue[PositionRequest] = queue.SimpleQueue()
-    answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
     give_up = threading.Event()
     places = settings.samples.per_segment_and_minute
+    cursors = Cursors(
+        engine,
+        source.topic,
+        flow,
+        deployment_id=deployment_id,
+        owner=owner_name(),
+        start_at=begin,
+        isolation_span=limits.max_records_in_flight,
+        clock=utc_now,
+    )
     writer = Writer(
         engine,
         source.topic,
         Sink(deployment_id, reference, owner_name(), limits.max_segments, places),
         Sampler(SamplingLimits(places, settings.samples.pictures), parts.preparation.picture),
-        fence=fence,
-        in_flight=in_flight,
-        requests=requests,
-        answers=answers,
-        start_at=begin,
-        isolation_span=limits.max_records_in_flight,
+        cursors,
+        flow=flow,
+        retry=Retry(engine.url, give_up, progress=flow.progress, beat=partial(operations.pulse.beat, "writer")),
         clock=utc_now,
-        give_up=give_up,
         on_stored=on_stored,
-        beat=partial(operations.pulse.beat, "writer"),
         farewell=operations.farewell,
     )
 
@@ -203,10 +208,7 @@ def _assemble(
     def intake(forward: Callable[[Range], None]) -> Intake:
         return Intake(
             source.subscription,
-            fence=fence,
-            in_flight=in_flight,
-            requests=requests,
-            answers=answers,
+            flow=flow,
             forward=forward,
             max_range=limits.max_batch,
             stall_s=limits.stall_seconds,
@@ -218,7 +220,7 @@ def _assemble(
         preparation=parts.preparation,
         inference=inference,
         writer=writer,
-        in_flight=in_flight,
+        in_flight=flow.in_flight,
         give_up=give_up,
         pace=Pace(limits.max_batch, limits.max_wait_ms / 1000, decode_threads(settings)),
         pulse=operations.pulse,
@@ -240,10 +242,10 @@ class Housekeeping:
         """Do what is due, in short transactions."""
         now_s = time.monotonic()
         if now_s >= self._next_log_end:
-            self._writer.refresh_log_ends()
+            self._writer.retry(self._writer.cursors.refresh_log_ends, asks=("source",))
             self._next_log_end = now_s + _LOG_END_INTERVAL_S
         if now_s >= self._next_retention:
-            left = self._writer.retrying(self._keep_to_retention)
+            left = self._writer.retry(self._keep_to_retention)
             self._next_retention = now_s if left else now_s + _RETENTION_INTERVAL_S
 
     def _keep_to_retention(self) -> int:

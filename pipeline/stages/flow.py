@@ -1,7 +1,8 @@
-"""What the worker's threads share: the fence, the count of what is in flight, and their messages."""
+"""What the worker's threads share: the fence, the count of what is in flight, progress, and their messages."""
 
+import queue
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pipeline.records import Bounds, Partition, Range
 
@@ -109,3 +110,28 @@ class LogEnds:
 
 
 Answer = Positioned | Stored | Rejected | LogEnds
+
+
+@dataclass(slots=True)
+class Progress:
+    """What the writer has done since it began."""
+
+    scored: int = 0
+    dead: int = 0
+    flagged: int = 0
+    fenced: int = 0
+    expired: int = 0  # gone from the log before they were read: deleted by retention, or damaged
+    database_retries: int = 0
+    source_retries: int = 0
+    positions: dict[Partition, int] = field(default_factory=dict)  # what is stored, by whomever, as last seen
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Everything that poll thread and writer thread have in common."""
+
+    in_flight: InFlight
+    fence: Fence = field(default_factory=Fence)
+    progress: Progress = field(default_factory=Progress)
+    requests: "queue.SimpleQueue[PositionRequest]" = field(default_factory=queue.SimpleQueue)
+    answers: "queue.SimpleQueue[Answer]" = field(default_factory=queue.SimpleQueue)

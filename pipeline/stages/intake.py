@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from pipeline.ingest.source import Fetched, Poll, Subscription
 from pipeline.records import Partition, Range
-from pipeline.stages.flow import Answer, Fence, InFlight, LogEnds, Positioned, PositionRequest, Rejected, Stored
+from pipeline.stages.flow import Flow, LogEnds, Positioned, PositionRequest, Rejected, Stored
 from pipeline.stages.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
@@ -36,20 +36,17 @@ class Intake:
         self,
         subscription: Subscription,
         *,
-        fence: Fence,
-        in_flight: InFlight,
-        requests: "queue.SimpleQueue[PositionRequest]",
-        answers: "queue.SimpleQueue[Answer]",
+        flow: Flow,
         forward: Callable[[Range], None],
         max_range: int,
         stall_s: float = 10.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._subscription = subscription
-        self._fence = fence
-        self._in_flight = in_flight
-        self._requests = requests
-        self._answers = answers
+        self._fence = flow.fence
+        self._in_flight = flow.in_flight
+        self._requests = flow.requests
+        self._answers = flow.answers
         self._forward = forward
         self._max_range = max_range
         self._positions: dict[int, _Position] = {}

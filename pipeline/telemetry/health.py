@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from pipeline.records import Partition
-from pipeline.stages.writer import Progress
+from pipeline.stages.flow import Progress
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,5 @@
 """What a row costs on PostgreSQL: CPU time of this thread and of the server's process that serves it."""
 
-import queue
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +14,9 @@ import psutil
 from sqlalchemy import Connection, Engine, insert
 
 from pipeline.records import Partition, Range, Record, ScoredBatch
-from pipeline.stages.flow import Answer, Fence, InFlight, PositionRequest
+from pipeline.stages.cursors import Cursors
+from pipeline.stages.flow import Flow, InFlight, PositionRequest
+from pipeline.stages.retry import Retry
 from pipeline.stages.sampling import Sampler, SamplingLimits
 from pipeline.stages.sink import Sink
 from pipeline.stages.writer import Writer
@@ -151,23 +152,29 @@ def _scored(log: FakeLog) -> ScoredBatch:
 
 
 def _writer(engine: Engine, log: FakeLog) -> Writer:
-    fence = Fence()
-    requests: queue.SimpleQueue[PositionRequest] = queue.SimpleQueue()
-    writer = Writer(
+    topic = FakeTopic(log)
+    flow = Flow(InFlight(max_records=_BATCH, max_bytes=1 << 30, bytes_per_record=1))
+    cursors = Cursors(
         engine,
-        FakeTopic(log),
-        Sink(1, reference(1), "w", 1000, 4),
-        Sampler(SamplingLimits(), lambda image: None),
-        fence=fence,
-        in_flight=InFlight(max_records=_BATCH, max_bytes=1 << 30, bytes_per_record=1),
-        requests=requests,
-        answers=queue.SimpleQueue[Answer](),
+        topic,
+        flow,
+        deployment_id=1,
+        owner="w",
         start_at=lambda topic, bounds: bounds.beginning,
         isolation_span=1,
         clock=lambda: NOW,
-        give_up=Event(),
+    )
+    writer = Writer(
+        engine,
+        topic,
+        Sink(1, reference(1), "w", 1000, 4),
+        Sampler(SamplingLimits(), lambda image: None),
+        cursors,
+        flow=flow,
+        retry=Retry(engine.url, Event(), progress=flow.progress),
+        clock=lambda: NOW,
     )
     for number in range(_PARTITIONS):
-        requests.put(PositionRequest(number, fence.raise_epoch(number)))
+        flow.requests.put(PositionRequest(number, flow.fence.raise_epoch(number)))
     writer.answer_requests()
     return writer

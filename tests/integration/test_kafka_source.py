@@ -21,7 +21,7 @@ from pipeline.ingest.kafka_topic import KafkaTopic
 from pipeline.ingest.spool import NewRecord
 from pipeline.records import Partition
 from pipeline.settings import Settings, SourceSettings, load_settings
-from pipeline.stages.writer import Progress
+from pipeline.stages.flow import Progress
 from tests.services.kafka import KafkaBroker, MakeTopic, NamedBroker
 from tests.services.processes import wait_until
 from tests.tiny import Deployment, make_deployment, png

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.errors import StuckThread
 from pipeline.ingest.source import Poll
-from pipeline.stages.writer import Progress
+from pipeline.stages.flow import Progress
 from pipeline.telemetry.health import Pulse
 from pipeline.worker import Pace, Worker
 
@@ -29,7 +29,8 @@ class Parts:
         )
         writer = SimpleNamespace(
             progress=Progress(),
-            trouble=None,
+            retry=SimpleNamespace(trouble=None),
+            cursors=SimpleNamespace(lag=lambda partition: 0),
             answer_requests=write,
             store=lambda batch: None,
             end=self._release,

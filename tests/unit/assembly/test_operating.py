@@ -12,7 +12,7 @@ from sqlalchemy.exc import OperationalError
 from pipeline.assembly.operating import Heartbeat, Operations
 from pipeline.assembly.overview import ProcessLine, line_of
 from pipeline.errors import EnvironmentFault
-from pipeline.stages.writer import Progress
+from pipeline.stages.flow import Progress
 from pipeline.storage.engine import open_database
 from pipeline.storage.processes import Process, beat, list_processes
 from tests.faults.scored import NOW
@@ -97,7 +97,7 @@ class FakeWriter:
     def __init__(self) -> None:
         self.progress = Progress()
 
-    def retrying(self, attempt: Any, is_wanted: Any, *, asks: tuple[str, ...]) -> object:
+    def retry(self, attempt: Any, is_wanted: Any, *, asks: tuple[str, ...]) -> object:
         assert (is_wanted(), asks) == (True, ("database",))
         return attempt()
 

@@ -1,6 +1,5 @@
 """What the poll thread makes of polls; the state machine under faults/ covers the rest."""
 
-import queue
 from collections.abc import Callable, Mapping
 
 import pytest
@@ -8,7 +7,7 @@ import pytest
 from pipeline.errors import EnvironmentFault
 from pipeline.ingest.source import Fetched, Poll
 from pipeline.records import Bounds, Partition, Range, Record
-from pipeline.stages.flow import Answer, Fence, InFlight, LogEnds, Positioned, PositionRequest
+from pipeline.stages.flow import Flow, InFlight, LogEnds, Positioned, PositionRequest
 from pipeline.stages.intake import Intake
 
 OURS = Partition("t", "A", 0)
@@ -50,17 +49,12 @@ class Room:
 
     def __init__(self) -> None:
         self.subscription = ScriptedSubscription()
-        self.in_flight = InFlight(max_records=100, max_bytes=1 << 20, bytes_per_record=1)
-        self.requests: queue.SimpleQueue[PositionRequest] = queue.SimpleQueue()
-        self.answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        self.flow = Flow(InFlight(max_records=100, max_bytes=1 << 20, bytes_per_record=1))
         self.ranges: list[Range] = []
         self.now = 0.0
         self.intake = Intake(
             self.subscription,
-            fence=Fence(),
-            in_flight=self.in_flight,
-            requests=self.requests,
-            answers=self.answers,
+            flow=self.flow,
             forward=self.ranges.append,
             max_range=3,
             stall_s=10.0,
@@ -76,8 +70,8 @@ class Room:
 
     def position(self, offset: int, partition: Partition = OURS) -> PositionRequest:
         """Answer the question that waits."""
-        request = self.requests.get_nowait()
-        self.answers.put(Positioned(partition, request.epoch, offset, 0))
+        request = self.flow.requests.get_nowait()
+        self.flow.answers.put(Positioned(partition, request.epoch, offset, 0))
         return request
 
     def fetch(self, *offsets: int, end: int) -> None:
@@ -109,9 +103,9 @@ def test_damage_is_asked_about_when_all_that_came_before_it_is_stored() -> None:
     room.fetch(10, 11, end=12)
     room.poll(Poll(unreadable=frozenset({0})))
     room.poll(Poll())
-    assert room.requests.empty()
+    assert room.flow.requests.empty()
     assert room.subscription.paused
-    room.in_flight.remove(room.ranges[0])
+    room.flow.in_flight.remove(room.ranges[0])
     room.poll(Poll())
     assert room.subscription.paused
     assert room.position(25).damaged
@@ -123,10 +117,10 @@ def test_damage_is_asked_about_when_all_that_came_before_it_is_stored() -> None:
 def test_a_topic_made_anew_unnoticed_by_the_client_is_asked_about() -> None:
     room = Room()
     anew = Partition("t", "B", 0)
-    room.answers.put(LogEnds((Bounds(OURS, 0, 10),)))
+    room.flow.answers.put(LogEnds((Bounds(OURS, 0, 10),)))
     room.poll(Poll())
-    assert room.requests.empty()
-    room.answers.put(LogEnds((Bounds(anew, 0, 10),)))
+    assert room.flow.requests.empty()
+    room.flow.answers.put(LogEnds((Bounds(anew, 0, 10),)))
     room.poll(Poll())
     assert not room.position(0, anew).damaged
     room.poll(Poll())
@@ -142,7 +136,7 @@ def test_records_that_wait_and_never_come_end_the_worker() -> None:
     def idle(seconds: int) -> None:
         for turn in range(seconds):
             if turn % 2 == 0:
-                room.answers.put(LogEnds((Bounds(OURS, 0, 900),)))
+                room.flow.answers.put(LogEnds((Bounds(OURS, 0, 900),)))
             room.intake.step(0)
 
     room.subscription.waited = second

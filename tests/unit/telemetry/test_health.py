@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from pipeline.records import Partition
-from pipeline.stages.writer import Progress
+from pipeline.stages.flow import Progress
 from pipeline.telemetry.health import Pulse, WorkerState, unready
 
 PLACE = Partition("images", "id-1", 0)

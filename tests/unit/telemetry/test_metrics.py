@@ -8,8 +8,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from pipeline.records import Partition, Range, Record
+from pipeline.stages.flow import Progress
 from pipeline.stages.rows import Entry
-from pipeline.stages.writer import Progress
 from pipeline.storage.schema import to_microseconds
 from pipeline.telemetry.health import Pulse, WorkerState
 from pipeline.telemetry.metrics import MAX_SEGMENTS, Distribution, StateCollector, WorkerMetrics
