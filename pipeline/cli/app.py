@@ -92,9 +92,10 @@ def main() -> None:
 def _leave(code: int) -> NoReturn:
     """End the process, also where a thread does not come back from native code.
 
-    The interpreter would wait for it for ever. Nothing is lost: what counts was committed before.
+    The interpreter would wait for it for ever, also for a daemon that belongs to a pool. Nothing is
+    lost: what counts was committed before.
     """
-    if any(thread is not threading.main_thread() and not thread.daemon for thread in threading.enumerate()):
+    if threading.active_count() > 1:
         logging.shutdown()
         with contextlib.suppress(OSError):  # whoever read it has gone
             sys.stdout.flush()

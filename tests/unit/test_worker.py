@@ -109,12 +109,19 @@ def test_the_state_of_a_worker_that_stands_by_says_for_whom() -> None:
 
 
 STUCK = """
-import threading, typer
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pipeline.cli import app
 from pipeline.errors import StuckThread
 
 def stuck():
-    threading.Thread(target=threading.Event().wait).start()
+    begun = threading.Event()
+    def hang():
+        begun.set()
+        threading.Event().wait()
+    pool = ThreadPoolExecutor(1)
+    threading.Thread(target=lambda: pool.submit(hang), daemon=True).start()  # as the poll thread does
+    begun.wait()
     raise StuckThread("thread model has shown no life, postgresql://u:secret@h")
 
 app.app = stuck
