@@ -121,8 +121,9 @@ def load_settings(**flags: Any) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
+        said = "there is no such setting" if first["type"] == "extra_forbidden" else first["msg"]
         raise UsageError(
-            f"setting {name} = {first.get('input')!r}: {first['msg']}; see `oodwatch init` for all settings"
+            f"setting {name} = {first.get('input')!r}: {said}; see `oodwatch init` for all settings"
         ) from error
     except ValueError as error:  # TOML that does not parse
         raise UsageError(f"{_config_file()}: {error}") from error

@@ -270,6 +270,7 @@ def _print_calibration(made: Calibration, as_json: bool) -> None:
         return
     typer.echo(f"{reference.name}: threshold {reference.threshold:.4f} nats from {reference.n:,} images")
     typer.echo(promise(reference.n, reference.target_fpr))
+    note("next: oodwatch produce PHOTOS --source spool:DIR/TOPIC, and oodwatch worker with the same source")
 
 
 def _calibration_files(images: Path) -> list[tuple[Path, str | None]]:

@@ -47,9 +47,9 @@ def make_engine(url: str) -> Engine:
         if parsed.get_backend_name() == "sqlite":
             return _sqlite_engine(parsed)
         return create_engine(parsed, pool_pre_ping=True)
-    except (ArgumentError, NoSuchModuleError) as error:
+    except (ArgumentError, NoSuchModuleError, ImportError) as error:
         raise UsageError(
-            f"database {url!r} is no SQLAlchemy URL ({error}); write sqlite:///path/to/file.db"
+            f"database {url!r} is no SQLAlchemy URL that can be used ({error}); write sqlite:///path/to/file.db"
             " or postgresql+psycopg://user@host/name"
         ) from error
 
