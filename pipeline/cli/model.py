@@ -70,6 +70,9 @@ def package(
 
     Example: oodwatch package models/resnet20 --architecture resnet.py:resnet20 --weights resnet20.th
     --classes classes.txt --input-size 32 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --head linear
+
+    Or: oodwatch package models/vit --program vit.pt2 --classes classes.txt --input-size 224
+    --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5
     """
     from pipeline.models.packaging import make_package, make_program_package
     from pipeline.models.preprocessing import Preprocessing
