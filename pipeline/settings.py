@@ -150,9 +150,10 @@ def load_settings(**flags: Any) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
-        # What stands under a name that is not known may be a secret.
-        value = "" if first["type"] == "extra_forbidden" else f" = {first.get('input')!r}"
-        raise UsageError(f"setting {name}{value}: {first['msg']}; see `oodwatch init` for all settings") from error
+        unknown = first["type"] == "extra_forbidden"
+        said = "there is no such setting" if unknown else first["msg"]
+        value = "" if unknown else f" = {first.get('input')!r}"  # under an unknown name may stand a secret
+        raise UsageError(f"setting {name}{value}: {said}; see `oodwatch init` for all settings") from error
     except ValueError as error:  # TOML that does not parse
         raise UsageError(f"{_config_file()}: {error}") from error
 

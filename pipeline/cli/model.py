@@ -70,6 +70,9 @@ def package(
 
     Example: oodwatch package models/resnet20 --architecture resnet.py:resnet20 --weights resnet20.th
     --classes classes.txt --input-size 32 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --head linear
+
+    Or: oodwatch package models/vit --program vit.pt2 --classes classes.txt --input-size 224
+    --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5
     """
     from pipeline.models.packaging import make_package, make_program_package
     from pipeline.models.preprocessing import Preprocessing
@@ -270,6 +273,7 @@ def _print_calibration(made: Calibration, as_json: bool) -> None:
         return
     typer.echo(f"{reference.name}: threshold {reference.threshold:.4f} nats from {reference.n:,} images")
     typer.echo(promise(reference.n, reference.target_fpr))
+    note("next: oodwatch produce PHOTOS --source spool:DIR/TOPIC, and oodwatch worker with the same source")
 
 
 def _calibration_files(images: Path) -> list[tuple[Path, str | None]]:

@@ -109,6 +109,7 @@ def demo(
 
     Example: oodwatch demo
     """
+    note("starting ...")  # torch takes some seconds to load
     from pipeline.demo.scenario import run_demo
 
     live = not headless and not as_json and sys.stderr.isatty()
@@ -117,6 +118,7 @@ def demo(
         print_json(summary.as_dict())
     else:
         typer.echo(summary.as_text())
+        note("next, with your own model: README.md, or oodwatch package --help")
 
 
 def stop_on_signals(say: Callable[[str], None] = note) -> threading.Event:

@@ -58,8 +58,9 @@ def make_engine(url: str, *, idle_in_transaction_s: float = IDLE_IN_TRANSACTION_
             return _sqlite_engine(parsed)
         if parsed.get_backend_name() == "postgresql":
             return make_postgres_engine(parsed, idle_in_transaction_s=idle_in_transaction_s)
-    except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
-        raise UsageError(f"database {shown(url)!r} is no SQLAlchemy URL ({error}); {_EXAMPLES}") from error
+    except (ArgumentError, NoSuchModuleError, ImportError, ValueError) as error:
+        # The parser's own words are left out: they repeat the whole URL, with its password.
+        raise UsageError(f"database {shown(url)!r} is no SQLAlchemy URL that can be used; {_EXAMPLES}") from error
     raise UsageError(f"database {shown(url)!r} is of another engine; {_EXAMPLES}")
 
 
@@ -135,8 +136,8 @@ def shown(url: URL | str) -> str:
     """A URL without its secrets: no password, and of the query only where the servers are."""
     try:
         parsed = make_url(url)
-    except ArgumentError:
-        return str(url)
+    except (ArgumentError, ValueError):
+        return re.sub(r":(?!//).*@", ":***@", str(url))
     public = {name: value for name, value in parsed.query.items() if name in ("host", "port")}
     return parsed.set(query=public).render_as_string(hide_password=True)
 

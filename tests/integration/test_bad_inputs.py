@@ -227,3 +227,26 @@ def test_a_database_of_a_newer_revision_is_left_alone(deployment: Deployment, co
     answer = command(*commands_on(deployment)[name], "--database", deployment.database)
     answer.refuses(2, "is of revision 9999", "newer")
     assert contents(deployment.home) == before
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--database", "scores.db"), ("'scores.db'", "write sqlite:///path/to/file.db")),
+        (("--database", "mysql://host/name"), ("mysql://host/name", "or postgresql+psycopg://user@host/name")),
+        (("--source", "images"), ("'images'", "write spool:DIR/topic")),
+    ],
+)
+def test_urls_that_cannot_be_used_show_how_to_write_one(
+    deployment: Deployment, command: Command, flags: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    command("ledger", "--database", deployment.database, *flags).refuses(2, *words)
+
+
+def test_a_setting_that_does_not_exist_is_named(
+    deployment: Deployment, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = deployment.home / "settings.toml"
+    file.write_text('databse = "sqlite:///x.db"\n')
+    monkeypatch.setenv("OODWATCH_CONFIG", str(file))
+    command("ledger").refuses(2, "databse", "there is no such setting", "oodwatch init")
