@@ -24,7 +24,7 @@ check: .venv/.ready ## Static checks and unit tests: no service, under a minute
 bench: .venv/.ready ## Speed, as ratios in one run (minutes)
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 
-soak: .venv/.ready ## Kill the worker at random moments and account for every record (minutes)
+soak: .venv/.ready ## Break workers, broker and database under load, and account for every record (an hour or two)
 	$(BIN)/python -m tests.faults.soak $(ARGS)
 
 fix: .venv/.ready ## Format, and mend what can be mended safely

@@ -37,6 +37,7 @@ class Journal:
             self.aborted_transactions += 1
 
     def last(self) -> dict[tuple[str, int], int]:
-        """A copy of `ends`."""
+        """The ends of the incarnation that was written to last; nobody waits for an older one."""
         with self._lock:
-            return dict(self.ends)
+            newest = next(reversed(self.ends), ("", 0))[0]
+            return {key: end for key, end in self.ends.items() if key[0] == newest}

@@ -14,18 +14,6 @@ class Mutant:
     scenario: str
 
 
-class _EqualsAnything(str):
-    __slots__ = ()
-
-    def __eq__(self, other: object) -> bool:
-        return True
-
-    def __ne__(self, other: object) -> bool:
-        return False
-
-    __hash__ = str.__hash__
-
-
 def _no_compare_and_set() -> None:
     from sqlalchemy import Connection, update
 
@@ -88,9 +76,51 @@ def _first_record_starts() -> None:
     Intake._take = take  # type: ignore[method-assign]
 
 
+def _topic_id_not_checked() -> None:
+    from pipeline.ingest.kafka_topic import KafkaTopic
+
+    original = KafkaTopic.topic_id
+    known: list[str] = []
+
+    def topic_id(self: Any) -> str:
+        if not known:
+            known.append(original(self))
+        return known[0]
+
+    KafkaTopic.topic_id = topic_id  # type: ignore[method-assign]
+
+
+def _resumed_one_by_one() -> None:
+    from pipeline.ingest.kafka_subscription import KafkaSubscription
+    from pipeline.stages.intake import Intake
+
+    seek, set_gate = KafkaSubscription.seek, Intake._set_gate
+
+    def seek_and_resume(self: Any, partition: Any, offset: int) -> None:
+        seek(self, partition, offset)
+        if self._consumer is not None:
+            self._consumer.resume(self._place(partition.number))
+
+    def set_gate_for_some(self: Any) -> None:
+        unpositioned, self._unpositioned = self._unpositioned, {}
+        try:
+            set_gate(self)
+        finally:
+            self._unpositioned = unpositioned
+
+    KafkaSubscription.seek = seek_and_resume  # type: ignore[method-assign]
+    Intake._set_gate = set_gate_for_some  # type: ignore[method-assign]
+
+
 MUTANTS: dict[str, Mutant] = {
     "no compare-and-set": Mutant("the cursor moves whatever it was", _no_compare_and_set, "permanent_zombies"),
     "cursor before rows": Mutant("the cursor is committed before the rows", _cursor_before_rows, "kills"),
     "no seek": Mutant("an assignment goes on where the client stands", _no_seek, "churn"),
+    "topic id not checked": Mutant(
+        "the id that was known first is believed for ever", _topic_id_not_checked, "recreated_while_frozen"
+    ),
+    "partitions resumed one by one": Mutant(
+        "each partition is read as soon as it has its position", _resumed_one_by_one, "churn"
+    ),
     "range starts at its first record": Mutant("holes are in no range", _first_record_starts, "aborted"),
 }

@@ -70,12 +70,11 @@ class Watch(threading.Thread):
         """Rows and dead letters so far, as the cursors count them."""
         return sum(cursor.stored for cursor in self.cursors.values())
 
-    def lag(self, topic_id: str) -> int:
-        """Acknowledged offsets of this incarnation that no cursor has passed."""
+    def lag(self) -> int:
+        """Acknowledged offsets, of the topic as it is now, that no cursor has passed."""
         return sum(
             max(0, end - (self.cursors[key].next_offset if key in self.cursors else 0))
             for key, end in self._journal.last().items()
-            if key[0] == topic_id
         )
 
     def owned_by(self, pid: int) -> int:

@@ -169,14 +169,13 @@ class World:
 
     def drain(self, *, alive: int = 1) -> None:
         """Until every acknowledged record is passed by a cursor; gives up where nothing moves any more."""
-        topic_id = self.log.topic_id()
-        best, moved_at = self.watch.lag(topic_id), time.monotonic()
+        best, moved_at = self.watch.lag(), time.monotonic()
         while best and time.monotonic() < moved_at + self.patience_s:
             time.sleep(0.1)
             self.fleet.refill()
             while len(self.fleet.members) < alive:
                 self.fleet.start(f"last-{len(self.fleet.members) + 1}")
-            if (lag := self.watch.lag(topic_id)) < best:
+            if (lag := self.watch.lag()) < best:
                 best, moved_at = lag, time.monotonic()
 
     def settle(self) -> None:
