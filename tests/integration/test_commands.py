@@ -95,7 +95,7 @@ def test_bad_requests_end_with_one_line_and_the_cure(deployment: Deployment, tmp
     assert few.exit_code == 3
     assert "spool:DIR/topic" in str(failure(run("worker", *options, "--source", "spool:x")))
     assert "oodwatch package" in str(failure(run("score", empty, "--model", tmp_path)))
-    assert "this release reads spools" in str(failure(run("worker", *options, "--source", "kafka://h:9092/t")))
+    assert "write kafka://host:port" in str(failure(run("worker", *options, "--source", "kafka://h:9092")))
     assert "--reason" in str(failure(run("dead-letters", "--reason", "bored", *options[2:])))
 
 

@@ -61,8 +61,9 @@ def test_exactly_once_rests_on_settings_that_nobody_can_change() -> None:
     }
     assert {name: member[name] for name in fixed} == fixed
     assert not {"key_deserializer", "value_deserializer"} & member.keys()
-    producer = read_options(URL, {}).for_producer(timeout_s=3)
-    assert (producer["acks"], producer["enable_idempotence"]) == ("all", True)
+    producer = read_options(URL, {}).for_producer(timeout_s=3, max_record_bytes=9_000)
+    sizes = producer["max_request_size"], producer["batch_size"]
+    assert (producer["acks"], producer["enable_idempotence"], *sizes) == ("all", True, 9_000, 9_000)
 
 
 @pytest.mark.parametrize(
