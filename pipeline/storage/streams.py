@@ -8,7 +8,7 @@ Whoever updates several streams in one transaction takes them in the order of th
 workers wait for one another.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -149,7 +149,7 @@ def advance(conn: Connection, stream_id: int, step: Advance, *, owner: str, now:
 @lru_cache
 def _compare_and_set(engine: str) -> Update:
     """Built once: a batch runs it for each of its ranges, and building it costs more than running it."""
-    greatest = func.max if engine == "sqlite" else func.greatest
+    greatest = _greatest(engine)
     known, newest = type_coerce(StreamRow.newest_event_time, BigInteger), bindparam("newest", type_=BigInteger)
     return (
         update(StreamRow)
@@ -181,7 +181,7 @@ def expire(
         .values(
             next_offset=beginning,
             expired=StreamRow.expired + (beginning - position),
-            log_end=_greatest(conn, StreamRow.log_end, beginning),
+            log_end=_greatest(conn.dialect.name)(StreamRow.log_end, beginning),
             updated_at=now,
         )
     )
@@ -243,6 +243,11 @@ def _line(row: Row[Any], log_ends: Mapping[Partition, int]) -> LedgerLine:
         skipped=row.skipped,
         holes=row.holes,
     )
+
+
+def _greatest(engine: str) -> Callable[..., Any]:
+    """The larger of two numbers; the engines spell it differently."""
+    return func.max if engine == "sqlite" else func.greatest
 
 
 def _is(deployment_id: int, partition: Partition) -> tuple[ColumnElement[bool], ...]:
