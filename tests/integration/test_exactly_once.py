@@ -9,8 +9,8 @@ import psutil
 import pytest
 
 from tests.faults.soak.databases import PostgresDatabase
+from tests.faults.soak.kafka_log import KafkaLog
 from tests.faults.soak.kill_points import Hook
-from tests.faults.soak.logs import KafkaLog
 from tests.faults.soak.proxy import Proxy
 from tests.faults.soak.world import World
 from tests.services.kafka import KafkaBroker, NamedBroker

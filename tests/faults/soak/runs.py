@@ -10,7 +10,8 @@ from sqlalchemy import make_url
 
 from tests.faults.soak.databases import Database, PostgresDatabase, SqliteDatabase
 from tests.faults.soak.disk import SmallDisk
-from tests.faults.soak.logs import KafkaLog, Log, SpoolLog
+from tests.faults.soak.kafka_log import KafkaLog
+from tests.faults.soak.logs import Log, SpoolLog
 from tests.faults.soak.oracle import Verdict
 from tests.faults.soak.proxy import Proxy
 from tests.faults.soak.report import Outcome

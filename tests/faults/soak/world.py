@@ -12,7 +12,8 @@ from sqlalchemy import URL, make_url
 from tests.faults.soak.databases import Database, PostgresDatabase, drop_keys
 from tests.faults.soak.disk import SmallDisk
 from tests.faults.soak.journal import Journal
-from tests.faults.soak.logs import KafkaLog, Log, Sender
+from tests.faults.soak.kafka_log import KafkaLog
+from tests.faults.soak.logs import Log, Sender
 from tests.faults.soak.oracle import Verdict, reconcile
 from tests.faults.soak.proxy import Proxy
 from tests.faults.soak.traffic import Traffic
