@@ -250,7 +250,7 @@ class KafkaSubscription:
     def _commit(self) -> None:
         now = self._clock()
         waiting = self._commit_sent_at is not None and now - self._commit_sent_at < _COMMIT_PATIENCE_S
-        if not self._to_commit or waiting or self._consumer is None:
+        if not self._to_commit or waiting or self._consumer is None or self._leaving:
             return
         assigned = self._consumer.assignment()
         ends = {self._place(number): end for number, end in self._to_commit.items()}

@@ -93,7 +93,8 @@ class Intake:
                 break
             match answer:
                 case Positioned():
-                    self._go_on_from(answer)
+                    if self._go_on_from(answer):
+                        ends[answer.partition.number] = answer.next_offset  # whoever has stored it
                 case Stored(portion):
                     if self._fence.is_current(portion.partition.number, portion.epoch):
                         ends[portion.partition.number] = portion.end
@@ -105,10 +106,10 @@ class Intake:
         if ends:
             self._subscription.acknowledge(ends)
 
-    def _go_on_from(self, answer: Positioned) -> None:
+    def _go_on_from(self, answer: Positioned) -> bool:
         number = answer.partition.number
         if self._unpositioned.get(number) != answer.epoch:
-            return  # the partition was revoked or asked for again meanwhile
+            return False  # the partition was revoked or asked for again meanwhile
         del self._unpositioned[number]
         self._subscription.seek(answer.partition, answer.next_offset)
         self._positions[number] = _Position(answer.partition, answer.epoch, answer.next_offset, answer.alone_until)
@@ -120,6 +121,7 @@ class Intake:
             answer.next_offset,
             extra={"topic": topic, "partition": number, "start": answer.next_offset},
         )
+        return True
 
     def _set_gate(self) -> None:
         # All partitions together: a Kafka partition that is paused alone may never come back.

@@ -368,10 +368,10 @@ def _cursor_committed_before_the_rows(conn: Connection, stream_id: int, step: An
     return moved
 
 
-def _without_seek(self: Any, answer: Positioned) -> None:
+def _without_seek(self: Any, answer: Positioned) -> bool:
     seek, self._subscription.seek = self._subscription.seek, lambda partition, offset: None
     try:
-        _go_on_from(self, answer)
+        return _go_on_from(self, answer)
     finally:
         self._subscription.seek = seek
 

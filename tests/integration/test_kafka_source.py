@@ -283,7 +283,7 @@ def test_a_codec_that_is_not_installed_ends_the_worker_and_loses_nothing(
 ) -> None:
     producer = KafkaProducer(bootstrap_servers=site.bootstrap, compression_type="lz4")
     for i in range(20):
-        producer.send(site.topic, png(i), partition=0)
+        producer.send(site.topic, png(i) + bytes(2_000), partition=0)  # what does not shrink is sent as it is
     producer.close()
     with monkeypatch.context() as patch:
         patch.setattr("kafka.codec.has_lz4", lambda: False)

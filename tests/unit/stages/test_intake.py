@@ -7,7 +7,7 @@ import pytest
 from pipeline.errors import EnvironmentFault
 from pipeline.ingest.source import Fetched, Poll
 from pipeline.records import Bounds, Partition, Range, Record
-from pipeline.stages.flow import Flow, InFlight, LogEnds, Positioned, PositionRequest
+from pipeline.stages.flow import Flow, InFlight, LogEnds, Positioned, PositionRequest, Stored
 from pipeline.stages.intake import Intake
 
 OURS = Partition("t", "A", 0)
@@ -22,6 +22,7 @@ class ScriptedSubscription:
         self.polls: list[Poll] = []
         self.paused = False
         self.sought: list[tuple[Partition, int]] = []
+        self.acknowledged: list[dict[int, int]] = []
         self.waited: Callable[[], None] = lambda: None
 
     def poll(self, timeout_s: float) -> Poll:
@@ -38,7 +39,7 @@ class ScriptedSubscription:
         self.paused = False
 
     def acknowledge(self, ends: Mapping[int, int]) -> None:
-        raise AssertionError("nothing was stored")
+        self.acknowledged.append(dict(ends))
 
     def close(self) -> None:
         raise AssertionError("not the intake's to close")
@@ -96,6 +97,17 @@ def test_holes_alone_make_a_range_without_records() -> None:
     room.fetch(end=13)  # nothing new
     room.fetch(13, end=14)
     assert room.spans == [(10, 13, 0), (13, 14, 1)]
+
+
+def test_what_is_stored_is_acknowledged_also_where_somebody_else_has_stored_it() -> None:
+    room = Room()
+    room.fetch(10, 11, end=12)
+    room.flow.answers.put(Stored(room.ranges[0]))
+    room.poll(Poll(revoked=frozenset({0}), assigned=frozenset({0})))
+    room.flow.answers.put(Stored(room.ranges[0]))  # of an older epoch: the position says it anyway
+    room.position(12)
+    room.poll(Poll())
+    assert room.subscription.acknowledged == [{0: 10}, {0: 12}, {0: 12}]
 
 
 def test_damage_is_asked_about_when_all_that_came_before_it_is_stored() -> None:
