@@ -12,6 +12,6 @@
 
 Processes meet only in the database. Imports point down:
 
-    cli → demo → assembly → worker | calibrate → stages → ingest | models | storage
-        → scoring | shift → records → errors
+    cli → demo | doctor → assembly → worker | calibrate → telemetry → stages
+        → ingest | models | storage → scoring | shift → records → errors
 """

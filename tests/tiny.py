@@ -16,7 +16,7 @@ from pipeline.ingest.spool import NewRecord, Spool
 from pipeline.models.packaging import make_package
 from pipeline.models.preprocessing import Preprocessing
 from pipeline.settings import Settings, SourceSettings, load_settings
-from pipeline.stages.writer import Progress
+from pipeline.stages.flow import Progress
 
 SIDE = 8
 ARCHITECTURE = '''

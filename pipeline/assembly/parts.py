@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Engine
 
 from pipeline.errors import UsageError
-from pipeline.records import Outputs, Scores, utc_now
-from pipeline.settings import Settings, load_settings
-from pipeline.storage.engine import open_database
+from pipeline.records import Outputs, Reference, Scores, utc_now
+from pipeline.settings import HttpSettings, Settings, load_settings
+from pipeline.storage.engine import open_database, reading, translated_errors
+from pipeline.storage.references import find_reference
 
 if TYPE_CHECKING:
     from pipeline.models.classifier import Classifier
@@ -42,6 +43,8 @@ def settings_from(
     device: str | None = None,
     dtype: str | None = None,
     max_batch: int | None = None,
+    http: str | None = None,
+    log_format: str | None = None,
 ) -> Settings:
     """Settings with the flags of a command; None = not given."""
     settings = load_settings(
@@ -50,7 +53,10 @@ def settings_from(
         model=model,
         deployment=deployment,
         reference=reference,
+        http=None if http is None else HttpSettings(listen=http),
     )
+    if log_format is not None:
+        settings = load_settings(**{**dict(settings), "log": {**settings.log.model_dump(), "format": log_format}})
     chosen = {
         name: value
         for name, value in (("device", device), ("dtype", dtype), ("max_batch", max_batch))
@@ -121,6 +127,24 @@ def score_outputs(outputs: Outputs, *, temperature: float) -> Scores:
 def energy_score(temperature: float) -> partial[Scores]:
     """The score of a reference that uses plain energy."""
     return partial(score_outputs, temperature=temperature)
+
+
+def matching_reference(engine: Engine, *, name: str | None, model_id: str, dtype: str) -> Reference:
+    """The named reference, by default the model's newest.
+
+    Raises UsageError where there is none, or where energies would not be comparable with it.
+    """
+    from pipeline.ingest.decode import DECODER
+
+    with translated_errors(engine.url), reading(engine).connect() as conn:
+        reference = find_reference(conn, name=name, model_id=model_id)
+    for what, has, needs in (("decoder", DECODER, reference.decoder), ("dtype", dtype, reference.dtype)):
+        if has != needs:
+            raise UsageError(
+                f"reference {reference.name} was made with {what} {needs!r}, this worker has {has!r}: energies"
+                " would not be comparable; run `oodwatch calibrate` here, or install what the reference used"
+            )
+    return reference
 
 
 def open_database_of(settings: Settings) -> Engine:

@@ -12,7 +12,7 @@ from pipeline.ingest.source import Subscription, Topic
 from pipeline.ingest.spool import NewRecord, Spool, SpoolTopic, parse_spool_url
 from pipeline.ingest.spool_subscription import SpoolSubscription
 from pipeline.records import Bounds
-from pipeline.stages.writer import StartAt
+from pipeline.stages.cursors import StartAt
 from pipeline.storage.schema import to_microseconds
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from pipeline.cli.files import written_whole
 from pipeline.cli.output import Database, note
 from pipeline.errors import UsageError
 
@@ -21,7 +22,8 @@ def init(
 
     if path.exists() and not force:
         raise UsageError(f"{path} exists; add --force to replace it")
-    path.write_text(TEMPLATE, encoding="utf-8")
+    with written_whole(path, "name another place") as partial:
+        partial.write_text(TEMPLATE, encoding="utf-8")
     note(f"wrote {path}")
 
 

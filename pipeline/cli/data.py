@@ -19,9 +19,9 @@ from pipeline.cli.output import (
     progress_bar,
 )
 from pipeline.errors import EnvironmentFault, UsageError
-from pipeline.records import Partition
 
 if TYPE_CHECKING:
+    from pipeline.records import Partition
     from pipeline.settings import Settings
     from pipeline.storage.forgetting import Subject
 
@@ -250,7 +250,7 @@ def forget(
             typer.echo(f"copies remain: {place}")
 
 
-def _log_ends(settings: "Settings", timeout_s: float) -> dict[Partition, int]:
+def _log_ends(settings: "Settings", timeout_s: float) -> "dict[Partition, int]":
     """Where each partition ends now; nothing, with a word, where the log does not answer."""
     from pipeline.assembly.parts import required_source
     from pipeline.assembly.sources import open_topic

@@ -60,29 +60,14 @@ def _diagnosed(options: KafkaOptions) -> OodwatchError:
 
 def _knock(server: str, options: KafkaOptions) -> OodwatchError:
     host, _, port = server.rpartition(":")
+    host = host.strip("[]")
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE_S) as connection:
-            if options.values.get("security_protocol", "PLAINTEXT") in {"SSL", "SASL_SSL"}:
-                return _shake_hands(connection, host.strip("[]"), server, options)
-            return _ask_in_the_clear(connection, server)
-    except OSError as error:
-        return EnvironmentFault(
-            f"no broker answers at {server} ({error.strerror or error}); start it, or check the URL"
-        )
-
-
-def _shake_hands(connection: socket.socket, host: str, server: str, options: KafkaOptions) -> OodwatchError:
-    values = options.values
-    try:
-        context = ssl.create_default_context(cafile=values.get("ssl_cafile"))
-        context.check_hostname = values.get("ssl_check_hostname", True)
-        if values.get("ssl_certfile"):
-            context.load_cert_chain(values["ssl_certfile"], values.get("ssl_keyfile"), values.get("ssl_password"))
-        with context.wrap_socket(connection, server_hostname=host) as secured:
-            secured.settimeout(_PATIENCE_S)
-            if not _asks_metadata(secured):
-                return EnvironmentFault(f"{server} takes the connection, but gives no metadata")
-            return EnvironmentFault(f"{server} answers, but the cluster is not ready")
+        with socket.create_connection((host, int(port)), timeout=_PATIENCE_S) as connection:
+            connection.settimeout(_PATIENCE_S)
+            if _protocol(options) in {"SSL", "SASL_SSL"}:
+                with _tls(options).wrap_socket(connection, server_hostname=host) as secured:
+                    return _judge(secured, server, options)
+            return _judge(connection, server, options)
     except ssl.SSLCertVerificationError as error:
         return UsageError(f"TLS to {server}: {error.verify_message}; check ssl_cafile and ssl_check_hostname")
     except ssl.SSLError as error:
@@ -90,26 +75,39 @@ def _shake_hands(connection: socket.socket, host: str, server: str, options: Kaf
             f"TLS to {server}: {error.reason or error}; does that port speak TLS, and are ssl_certfile and ssl_keyfile"
             " what it asks for?"
         )
-
-
-def _ask_in_the_clear(connection: socket.socket, server: str) -> OodwatchError:
-    connection.settimeout(_PATIENCE_S)
-    try:
-        if _asks_metadata(connection):
-            return EnvironmentFault(f"{server} answers, but the cluster is not ready")
     except TimeoutError:
-        return EnvironmentFault(f"{server} takes the connection, but does not answer")
-    except OSError:
-        pass
-    return UsageError(
-        f"{server} hangs up on a client without TLS and password; set security_protocol (SSL, SASL_PLAINTEXT or"
-        " SASL_SSL) under [source.kafka]"
-    )
+        return EnvironmentFault(f"{server} takes connections, but does not answer")
+    except OSError as error:
+        return EnvironmentFault(
+            f"no broker answers at {server} ({error.strerror or error}); start it, or check the URL"
+        )
 
 
-def _asks_metadata(connection: socket.socket) -> bool:
-    """Whether a Metadata request (v5, no topic) is answered; a listener that wants SASL first hangs up."""
-    request = struct.pack(">hhih", 3, 5, 1, -1) + struct.pack(">ib", 0, 0)
-    connection.sendall(struct.pack(">i", len(request)) + request)
-    head = connection.recv(8)
-    return len(head) == 8 and head[4:] == struct.pack(">i", 1)
+def _judge(connection: socket.socket, server: str, options: KafkaOptions) -> OodwatchError:
+    """Ask for metadata without a login: a listener that wants one hangs up, and so does one that wants TLS."""
+    request = struct.pack(">hhih", 3, 5, 1, -1) + struct.pack(">ib", 0, 0)  # Metadata v5 of no topic
+    try:
+        connection.sendall(struct.pack(">i", len(request)) + request)
+        answered = connection.recv(8)[4:] == struct.pack(">i", 1)
+    except (ConnectionError, ssl.SSLEOFError):
+        answered = False
+    if answered:
+        return EnvironmentFault(f"{server} answers, but the cluster is not ready")
+    if _protocol(options).startswith("SASL"):
+        cure = "check sasl_mechanism and the credentials, and whether the port speaks TLS (SASL_SSL)"
+        return UsageError(f"{server} does not accept the login; {cure}")
+    cure = "set security_protocol under [source.kafka]: SSL, SASL_PLAINTEXT or SASL_SSL"
+    return UsageError(f"{server} hangs up on a client that does not log in; {cure}")
+
+
+def _tls(options: KafkaOptions) -> ssl.SSLContext:
+    values = options.values
+    context = ssl.create_default_context(cafile=values.get("ssl_cafile"))
+    context.check_hostname = values.get("ssl_check_hostname", True)
+    if values.get("ssl_certfile"):
+        context.load_cert_chain(values["ssl_certfile"], values.get("ssl_keyfile"), values.get("ssl_password"))
+    return context
+
+
+def _protocol(options: KafkaOptions) -> str:
+    return str(options.values.get("security_protocol", "PLAINTEXT"))

@@ -100,8 +100,12 @@ class KafkaOptions:
         timeout_ms = int(timeout_s * 1000)
         return self._of(KafkaAdminClient, request_timeout_ms=timeout_ms) | {"bootstrap_timeout_ms": timeout_ms}
 
-    def for_producer(self, *, timeout_s: float) -> dict[str, Any]:
-        """Configuration of an idempotent producer whose batches fail after `timeout_s` without a broker."""
+    def for_producer(self, *, timeout_s: float, max_record_bytes: int | None) -> dict[str, Any]:
+        """Configuration of an idempotent producer whose batches fail after `timeout_s` without a broker.
+
+        A record over the topic's limit is refused here, alone: the brokers' refusal would end the
+        producer, and take with it what was sent after that record.
+        """
         timeout_ms = int(timeout_s * 1000)
         patience = {
             "request_timeout_ms": timeout_ms // 2,
@@ -109,10 +113,12 @@ class KafkaOptions:
             "max_block_ms": timeout_ms,
             "bootstrap_timeout_ms": timeout_ms,
             "linger_ms": 5,
-            "max_request_size": 32 * 2**20,  # the broker's limit is what counts, and it says so
         }
-        fixed = {"acks": "all", "enable_idempotence": True, "allow_auto_create_topics": False}
-        return self._of(KafkaProducer, **patience) | fixed
+        config = self._of(KafkaProducer, **patience)
+        if max_record_bytes is not None:
+            config["max_request_size"] = min(max_record_bytes, config.get("max_request_size", max_record_bytes))
+            config["batch_size"] = min(max_record_bytes, config.get("batch_size", 16_384))
+        return config | {"acks": "all", "enable_idempotence": True, "allow_auto_create_topics": False}
 
     def for_reader(self, *, timeout_s: float) -> dict[str, Any]:
         """Configuration of a consumer without a group, which looks at single records."""

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
-from kafka.admin import OffsetSpec
+from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
 from kafka.errors import CorruptRecordError, KafkaError, UnknownTopicOrPartitionError
 
 from pipeline.errors import EnvironmentFault, UsageError
@@ -84,6 +84,14 @@ class KafkaTopic:
                 return offset
             finally:
                 reader.close(autocommit=False, timeout_ms=1000)
+
+    def max_record_bytes(self) -> int | None:
+        """The largest batch, and so the largest record, that the brokers take; None where they do not say."""
+        resource = ConfigResource(ConfigResourceType.TOPIC, self.name)
+        with self._answered():
+            described = self._admin().describe_configs([resource], config_filter="all")
+        limit = described.get("topic", {}).get(self.name, {}).get("max.message.bytes")
+        return None if limit is None else int(limit["value"])
 
     def close(self) -> None:
         """Let go of connections."""

@@ -34,6 +34,10 @@ class Poll:
 class Subscription(Protocol):
     """One member of the group that shares a topic's partitions. Used by one thread only."""
 
+    @property
+    def standby(self) -> str | None:
+        """Who has the partitions while this member, having joined, has none; else None. Any thread may ask."""
+
     def poll(self, timeout_s: float) -> Poll:
         """Wait up to `timeout_s` for records; never longer. While paused, return none."""
 

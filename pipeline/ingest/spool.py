@@ -335,7 +335,8 @@ def _translated(file: Path) -> Iterator[None]:
         yield
     except (sqlite3.Error, OSError) as error:
         said = error.strerror if isinstance(error, OSError) else str(error)
-        cure = "free some space" if "full" in str(said) else "check that the folder exists and may be written"
+        is_full = any(word in str(said) for word in ("full", "No space", "disk I/O"))
+        cure = "free some space" if is_full else "check that the folder exists and may be written"
         raise EnvironmentFault(f"spool {file}: {said}; {cure}, then go on: nothing was half-written") from error
 
 

@@ -40,7 +40,12 @@ class SpoolSubscription:
         self._seen_version = -1
         self._turn = 0
         self._closed = threading.Event()
-        self.holder: str | None = None  # who has the spool while this one stands by
+        self._holder: str | None = None
+
+    @property
+    def standby(self) -> str | None:
+        """Who has the spool while this one waits for it."""
+        return self._holder
 
     def poll(self, timeout_s: float) -> Poll:
         """Records of sought partitions, at most `max_records` and about `max_bytes`."""
@@ -89,10 +94,10 @@ class SpoolSubscription:
             self._lock_path.parent.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(blocking=False)
         except Timeout:
-            self.holder = _read_or_none(self._holder_file)
+            self._holder = _read_or_none(self._holder_file) or "another process"
             self._closed.wait(timeout_s)
             return False
-        self.holder = None
+        self._holder = None
         self._holder_file.write_text(f"{socket.gethostname()}:{os.getpid()}")
         return True
 

@@ -5,6 +5,7 @@ answer, everything is paused. On revocation in-flight work is simply made stale:
 nothing waits, and what the writer already holds is decided by its compare-and-set.
 """
 
+import logging
 import queue
 import time
 from collections.abc import Callable
@@ -12,8 +13,10 @@ from dataclasses import dataclass
 
 from pipeline.ingest.source import Fetched, Poll, Subscription
 from pipeline.records import Partition, Range
-from pipeline.stages.flow import Answer, Fence, InFlight, LogEnds, Positioned, PositionRequest, Rejected, Stored
+from pipeline.stages.flow import Flow, LogEnds, Positioned, PositionRequest, Rejected, Stored
 from pipeline.stages.watchdog import Watchdog
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -33,20 +36,17 @@ class Intake:
         self,
         subscription: Subscription,
         *,
-        fence: Fence,
-        in_flight: InFlight,
-        requests: "queue.SimpleQueue[PositionRequest]",
-        answers: "queue.SimpleQueue[Answer]",
+        flow: Flow,
         forward: Callable[[Range], None],
         max_range: int,
         stall_s: float = 10.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._subscription = subscription
-        self._fence = fence
-        self._in_flight = in_flight
-        self._requests = requests
-        self._answers = answers
+        self._fence = flow.fence
+        self._in_flight = flow.in_flight
+        self._requests = flow.requests
+        self._answers = flow.answers
         self._forward = forward
         self._max_range = max_range
         self._positions: dict[int, _Position] = {}
@@ -54,8 +54,18 @@ class Intake:
         self._unreadable: set[int] = set()  # asked about when all that was read before the damage is stored
         self._clock = clock
         self._watchdog = Watchdog(patience_s=stall_s, clock=clock)
-        self._paused = False
         self._stopping = False
+        self.paused = False
+
+    @property
+    def partitions(self) -> tuple[Partition, ...]:
+        """What is read now. Any thread may ask."""
+        return tuple(position.partition for position in tuple(self._positions.values()))
+
+    @property
+    def unpositioned(self) -> int:
+        """How many assigned partitions wait for their cursor. Any thread may ask."""
+        return len(self._unpositioned)
 
     def step(self, timeout_s: float) -> None:
         """One turn: hear the writer, open or close the gate, poll."""
@@ -67,7 +77,7 @@ class Intake:
         self._follow_assignment(seen)
         for number, fetched in (seen.fetched or {}).items():
             self._take(number, fetched)
-        if not seen.fetched and not self._paused:
+        if not seen.fetched and not self.paused:
             self._watchdog.idle(self._starts(), self._clock() - began)
 
     def stop_fetching(self) -> None:
@@ -102,19 +112,28 @@ class Intake:
         del self._unpositioned[number]
         self._subscription.seek(answer.partition, answer.next_offset)
         self._positions[number] = _Position(answer.partition, answer.epoch, answer.next_offset, answer.alone_until)
+        topic = answer.partition.topic
+        logger.info(
+            "reading %s partition %d from offset %d on",
+            topic,
+            number,
+            answer.next_offset,
+            extra={"topic": topic, "partition": number, "start": answer.next_offset},
+        )
 
     def _set_gate(self) -> None:
         # All partitions together: a Kafka partition that is paused alone may never come back.
         if self._stopping or self._unpositioned or self._unreadable or self._in_flight.is_full:
-            if not self._paused:
+            if not self.paused:
                 self._subscription.pause()
-                self._paused = True
-        elif self._paused and self._in_flight.has_room:
+                self.paused = True
+        elif self.paused and self._in_flight.has_room:
             self._subscription.resume()
-            self._paused = False
+            self.paused = False
 
     def _follow_assignment(self, seen: Poll) -> None:
-        for number in seen.revoked:
+        for number in sorted(seen.revoked):
+            logger.info("partition %d was taken away", number, extra={"partition": number})
             self._fence.raise_epoch(number)
             self._positions.pop(number, None)
             self._unpositioned.pop(number, None)
@@ -123,7 +142,7 @@ class Intake:
         for number in seen.assigned | (seen.out_of_range - self._unpositioned.keys()):
             self._ask_position(number)
         if seen.assigned:
-            self._paused = False  # a new assignment begins unpaused; the gate closes before the next poll
+            self.paused = False  # a new assignment begins unpaused; the gate closes before the next poll
             self._set_gate()
 
     def _ask_position(self, number: int, *, damaged: bool = False) -> None:

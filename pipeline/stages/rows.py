@@ -40,6 +40,7 @@ class Entry:
     repeats: NDArray[np.bool_]  # same value as the segment's previous image
     counted: NDArray[np.bool_]  # no drill: part of every statistic
     event_times: Ints  # microseconds since 1970, UTC
+    store_s: float = 0.0  # once it is committed: how long that took, retries included, seconds
 
     @property
     def ticks(self) -> Ints:
@@ -75,6 +76,7 @@ def without_ranges(entry: Entry, dropped: Collection[int]) -> Entry:
         repeats=entry.repeats[rows],
         counted=entry.counted[rows],
         event_times=entry.event_times[rows],
+        store_s=entry.store_s,
     )
 
 

@@ -3,13 +3,15 @@
 from collections.abc import Iterable
 from datetime import datetime
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, bindparam, insert, select
 
 from pipeline.storage.conflicts import insert_or
 from pipeline.storage.schema import DeploymentRow, SegmentRow
 
 #: Where images go whose segment came after `max_segments` others.
 OVERFLOW_SEGMENT = "other"
+
+_SEGMENTS = select(SegmentRow.name, SegmentRow.id).where(SegmentRow.deployment_id == bindparam("deployment"))
 
 
 def ensure_deployment(conn: Connection, name: str, *, model_id: str, reference_id: int, now: datetime) -> int:
@@ -48,5 +50,4 @@ def ensure_segments(conn: Connection, deployment_id: int, names: Iterable[str], 
 
 
 def _known(conn: Connection, deployment_id: int) -> dict[str, int]:
-    statement = select(SegmentRow.name, SegmentRow.id).where(SegmentRow.deployment_id == deployment_id)
-    return {row.name: row.id for row in conn.execute(statement)}
+    return {row.name: row.id for row in conn.execute(_SEGMENTS, {"deployment": deployment_id})}

@@ -1,5 +1,6 @@
 """Open a database: SQLite by default, PostgreSQL in production; refuse what this release cannot read."""
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,9 +15,18 @@ from pipeline.errors import EnvironmentFault, OodwatchError, UsageError
 from pipeline.storage.postgres import IDLE_IN_TRANSACTION_S, cure, make_postgres_engine, passes
 
 #: The newest revision under `migrations/versions`; a test holds it against Alembic's own answer.
-HEAD_REVISION = "0001"
+HEAD_REVISION = "0002"
 
 _BUSY_TIMEOUT_S = 30
+
+#: What SQLite says (patterns), and what a person can do.
+_SQLITE_CURES = {
+    "disk is full|No space left": "free some space, then run the same command again; nothing was half-written",
+    "disk I/O error": "the disk is full or failing: free some space, then run the same command again",
+    "not a database": "name another file with --database",
+    "readonly|unable to open": "check that the folder exists and may be written",
+    "locked": f"for {_BUSY_TIMEOUT_S} s another process has held a transaction open, end it",
+}
 _EXAMPLES = "write sqlite:///path/to/file.db or postgresql+psycopg://user@host/name"
 
 
@@ -48,8 +58,9 @@ def make_engine(url: str, *, idle_in_transaction_s: float = IDLE_IN_TRANSACTION_
             return _sqlite_engine(parsed)
         if parsed.get_backend_name() == "postgresql":
             return make_postgres_engine(parsed, idle_in_transaction_s=idle_in_transaction_s)
-    except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
-        raise UsageError(f"database {shown(url)!r} is no SQLAlchemy URL ({error}); {_EXAMPLES}") from error
+    except (ArgumentError, NoSuchModuleError, ImportError, ValueError) as error:
+        # The parser's own words are left out: they repeat the whole URL, with its password.
+        raise UsageError(f"database {shown(url)!r} is no SQLAlchemy URL that can be used; {_EXAMPLES}") from error
     raise UsageError(f"database {shown(url)!r} is of another engine; {_EXAMPLES}")
 
 
@@ -66,6 +77,26 @@ def current_revision(engine: Engine) -> str | None:
             revision = conn.scalar(text("SELECT version_num FROM alembic_version"))
             return str(revision) if revision is not None else ""
         return "" if tables else None
+
+
+def stored_revision(conn: Connection) -> str:
+    """The revision that the tables have now, in a database that has been opened before."""
+    return str(conn.scalar(text("SELECT version_num FROM alembic_version")) or "")
+
+
+def revision_problem(url: URL, revision: str | None) -> str | None:
+    """Why this release cannot work with tables of that revision, and the cure; None where it can."""
+    return None if revision == HEAD_REVISION else _revision_message(url, revision)
+
+
+def sqlite_file(url: str) -> Path | None:
+    """Where a SQLite database lies or would lie; None for other engines, and for what is no URL."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        return None
+    named = parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:")
+    return Path(str(parsed.database)).absolute() if named else None
 
 
 @contextmanager
@@ -87,17 +118,9 @@ def describe(error: DBAPIError, url: URL) -> str:
     """What the database said, where, and the cure."""
     said = str(error.orig).strip().splitlines()[0]
     where = shown(url)
-    if _is_from_postgres(error):
-        return "; ".join(filter(None, (f"{where}: {said}", cure(error))))
-    if "disk is full" in said or "No space left" in said:
-        return f"{where}: {said}; free some space, then run the same command again; nothing was half-written"
-    if "not a database" in said:
-        return f"{where}: {said}; name another file with --database"
-    if "readonly" in said or "unable to open" in said:
-        return f"{where}: {said}; check that the folder exists and may be written"
-    if "locked" in said:
-        return f"{where}: {said} for {_BUSY_TIMEOUT_S} s; another process holds a transaction open, end it"
-    return f"{where}: {said}"
+    known = (remedy for pattern, remedy in _SQLITE_CURES.items() if re.search(pattern, said))
+    remedy = cure(error) if _is_from_postgres(error) else next(known, None)
+    return "; ".join(filter(None, (f"{where}: {said}", remedy)))
 
 
 def is_transient(error: BaseException) -> bool:
@@ -113,8 +136,8 @@ def shown(url: URL | str) -> str:
     """A URL without its secrets: no password, and of the query only where the servers are."""
     try:
         parsed = make_url(url)
-    except ArgumentError:
-        return str(url)
+    except (ArgumentError, ValueError):
+        return re.sub(r":(?!//).*@", ":***@", str(url))
     public = {name: value for name, value in parsed.query.items() if name in ("host", "port")}
     return parsed.set(query=public).render_as_string(hide_password=True)
 

@@ -1,9 +1,11 @@
 """What is PostgreSQL's own: how to connect, COPY, and which failures pass by themselves.
 
-Nothing here needs the state of a session, so a pooler in transaction mode may stand between: limits are
-set by SET LOCAL in each transaction that writes, no statement stays prepared, COPY and partitions are
-made inside transactions. Only `oodwatch migrate --roles` and server-side cursors of an export hold one
-transaction for long, which such a pooler allows.
+Nothing here needs the state of a session, so a pooler in transaction mode may stand between (run through
+PgBouncer 1.18), without a setting: limits are set by SET LOCAL in each transaction that writes, no
+statement stays prepared, COPY and partitions are made inside transactions. What a pooler takes away:
+`options` and `target_session_attrs` in the URL (it refuses or ignores them; failover is then its own
+task), TCP keepalives beyond itself, and the words of a refused login. A pooler in statement mode cannot
+work: a range is one transaction.
 
 Failover: name all hosts, postgresql+psycopg://user@/name?host=a:5432&host=b:5432&target_session_attrs=read-write.
 `synchronous_commit` is the server's: cursor and rows are lost together or not at all.
@@ -15,7 +17,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, ExceptionContext
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, InternalError, OperationalError
 
 #: A transaction that has stopped after its compare-and-set (frozen process, lost host) holds the row for so long.
 IDLE_IN_TRANSACTION_S = 10
@@ -66,7 +68,7 @@ _CURES = {
 # A refused connection carries no SQLSTATE, only the server's words (patterns). In another language it is
 # retried, and the words stand in the log.
 _REFUSED = {
-    "password authentication failed": "correct user and password in the database's URL",
+    "(password|SASL) authentication failed": "correct user and password in the database's URL",
     "no password supplied": "put a password into the database's URL or into ~/.pgpass",
     "no pg_hba.conf entry": "allow this host and user in the server's pg_hba.conf",
     "permission denied for database": "GRANT CONNECT ON DATABASE ... TO this role",
@@ -96,7 +98,7 @@ def make_postgres_engine(url: URL, *, idle_in_transaction_s: float) -> Engine:
 
     event.listen(engine, "begin", begin)
     event.listen(engine, "do_execute", _copy_rows)
-    event.listen(engine, "handle_error", _leave_read_only_server)
+    event.listen(engine, "handle_error", _leave_connection)
     return engine
 
 
@@ -119,7 +121,7 @@ def passes(error: DBAPIError) -> bool:
     state = _sqlstate(error)
     if state is not None:
         return state in _TRANSIENT or state[:2] in _TRANSIENT
-    lost = error.connection_invalidated or isinstance(error, OperationalError)
+    lost = error.connection_invalidated or isinstance(error, OperationalError | InternalError)
     return lost and _refusal(error) is None
 
 
@@ -151,7 +153,12 @@ def _copy_rows(cursor: Any, statement: str, _parameters: Any, context: Any) -> b
     return True
 
 
-def _leave_read_only_server(context: ExceptionContext) -> None:
-    """After a failover the old primary may live on as a standby: connect anew, to whoever is primary now."""
-    if getattr(context.original_exception, "sqlstate", None) == "25006":
+def _leave_connection(context: ExceptionContext) -> None:
+    """Connect anew also where the connection itself still lives.
+
+    After a failover the old primary may go on as a standby, and somebody else is primary now. A driver's
+    own internal error, without SQLSTATE: a pooler has dropped the server in mid-answer.
+    """
+    state = getattr(context.original_exception, "sqlstate", None)
+    if state == "25006" or (state is None and isinstance(context.sqlalchemy_exception, InternalError)):
         context.is_disconnect = True

@@ -30,6 +30,7 @@ _WRITES = {
     "dead_letter": "INSERT, UPDATE, DELETE",
     "roll_up_part": "INSERT, UPDATE, DELETE",
     "sample": "INSERT, UPDATE, DELETE",
+    "process": "INSERT, UPDATE, DELETE",
 }
 
 
@@ -48,7 +49,8 @@ def grant_roles(conn: Connection) -> None:
             _run(conn, f"CREATE ROLE {role} NOLOGIN", f"COMMENT ON ROLE {role} IS '{comment}'")
         _run(conn, f"REVOKE ALL ON {tables} FROM {role}", f"GRANT USAGE ON SCHEMA {schema} TO {role}")
         _run(conn, f"GRANT SELECT ON {tables} TO {role}")
-    _run(conn, *(f'GRANT {rights} ON "{table}" TO {WRITER}' for table, rights in _WRITES.items()))
+    for table in _WRITES.keys() & Table.metadata.tables.keys():
+        _run(conn, f'GRANT {_WRITES[table]} ON "{table}" TO {WRITER}')
     _run(conn, f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO {WRITER}")
     _run(conn, f"GRANT EXECUTE ON FUNCTION create_score_days, drop_score_day TO {WRITER}")
 

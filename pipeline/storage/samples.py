@@ -1,9 +1,10 @@
 """Samples: the strangest few and a random few images of each segment and tick."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
-from sqlalchemy import BigInteger, Connection, delete, func, select, tuple_, type_coerce
+from sqlalchemy import BigInteger, Connection, Delete, bindparam, delete, func, select, tuple_, type_coerce
 
 from pipeline.storage.bulk import insert_many
 from pipeline.storage.schema import SampleRow
@@ -43,13 +44,19 @@ def insert_samples(conn: Connection, samples: Sequence[NewSample], places: int) 
     """
     insert_many(conn, SampleRow, NewSample._fields, samples)
     slots = sorted({Slot(sample.segment_id, sample.tick, sample.kind) for sample in samples})
-    slot_columns = (SampleRow.segment_id, type_coerce(SampleRow.tick, BigInteger), SampleRow.kind)
-    place = func.row_number().over(partition_by=slot_columns, order_by=SampleRow.rank.desc()).label("place")
     for chunk in (slots[i : i + 200] for i in range(0, len(slots), 200)):
-        ranked = select(SampleRow.id, place).where(tuple_(*slot_columns).in_(chunk)).subquery()
-        surplus = select(ranked.c.id).where(ranked.c.place > places)
-        unlocked = select(SampleRow.id).where(SampleRow.id.in_(surplus)).with_for_update(skip_locked=True)
-        conn.execute(delete(SampleRow).where(SampleRow.id.in_(unlocked)))
+        conn.execute(_drop_surplus(), {"slots": chunk, "places": places})
+
+
+@lru_cache
+def _drop_surplus() -> Delete:
+    """Built once: building it costs more than running it."""
+    slot = (SampleRow.segment_id, type_coerce(SampleRow.tick, BigInteger), SampleRow.kind)
+    place = func.row_number().over(partition_by=slot, order_by=SampleRow.rank.desc()).label("place")
+    ranked = select(SampleRow.id, place).where(tuple_(*slot).in_(bindparam("slots", expanding=True))).subquery()
+    surplus = select(ranked.c.id).where(ranked.c.place > bindparam("places"))
+    unlocked = select(SampleRow.id).where(SampleRow.id.in_(surplus)).with_for_update(skip_locked=True)
+    return delete(SampleRow).where(SampleRow.id.in_(unlocked))
 
 
 def trim_samples(conn: Connection, keep: int, chunk: int) -> int:

@@ -207,6 +207,20 @@ class SegmentRow(Table):
     name: Mapped[str]
 
 
+class ProcessRow(Table):
+    """One running process, as it last said itself; the row of one that was killed stays for a day."""
+
+    __tablename__ = "process"
+
+    name: Mapped[str] = mapped_column(primary_key=True)  # host:pid
+    role: Mapped[str]  # worker
+    deployment: Mapped[str | None]
+    version: Mapped[str]
+    started_at: Mapped[datetime]
+    beat_at: Mapped[datetime]
+    state: Mapped[dict[str, Any]] = mapped_column(JSON)  # ready, reasons, lag by partition, counts, rate
+
+
 class ScoreRow(Table):
     """One scored image. On PostgreSQL one partition a day, see `partitions`."""
 

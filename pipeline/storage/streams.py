@@ -8,9 +8,10 @@ Whoever updates several streams in one transaction takes them in the order of th
 workers wait for one another.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
@@ -18,6 +19,8 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Row,
+    Update,
+    bindparam,
     func,
     insert,
     select,
@@ -128,23 +131,41 @@ def begin_stream(
 
 def advance(conn: Connection, stream_id: int, step: Advance, *, owner: str, now: datetime) -> bool:
     """Compare-and-set: move from `start` to `end`. False: fenced, somebody else has moved it."""
-    values: dict[str, Any] = {
-        "next_offset": step.end,
-        "scored": StreamRow.scored + step.scored,
-        "dead": StreamRow.dead + step.dead,
-        "holes": StreamRow.holes + step.holes,
-        "log_end": _greatest(conn, StreamRow.log_end, step.log_end),
-        "attempts": 0,
-        "owner": owner,
-        "updated_at": now,
+    values = {
+        "stream": stream_id,
+        "from": step.start,
+        "to": step.end,
+        "more_scored": step.scored,
+        "more_dead": step.dead,
+        "more_holes": step.holes,
+        "seen_end": step.log_end,
+        "newest": step.newest_event_time,
+        "by": owner,
+        "now": now,
     }
-    if step.newest_event_time is not None:
-        known = func.coalesce(type_coerce(StreamRow.newest_event_time, BigInteger), step.newest_event_time)
-        values["newest_event_time"] = _greatest(conn, known, step.newest_event_time)
-    moved = conn.execute(
-        update(StreamRow).where(StreamRow.id == stream_id, StreamRow.next_offset == step.start).values(**values)
+    return conn.execute(_compare_and_set(conn.dialect.name), values).rowcount == 1
+
+
+@lru_cache
+def _compare_and_set(engine: str) -> Update:
+    """Built once: a batch runs it for each of its ranges, and building it costs more than running it."""
+    greatest = _greatest(engine)
+    known, newest = type_coerce(StreamRow.newest_event_time, BigInteger), bindparam("newest", type_=BigInteger)
+    return (
+        update(StreamRow)
+        .where(StreamRow.id == bindparam("stream"), StreamRow.next_offset == bindparam("from"))
+        .values(
+            next_offset=bindparam("to"),
+            scored=StreamRow.scored + bindparam("more_scored"),
+            dead=StreamRow.dead + bindparam("more_dead"),
+            holes=StreamRow.holes + bindparam("more_holes"),
+            log_end=greatest(StreamRow.log_end, bindparam("seen_end", type_=BigInteger)),
+            attempts=0,
+            newest_event_time=func.coalesce(greatest(func.coalesce(known, newest), newest), known),
+            owner=bindparam("by"),
+            updated_at=bindparam("now"),
+        )
     )
-    return moved.rowcount == 1
 
 
 def expire(
@@ -160,7 +181,7 @@ def expire(
         .values(
             next_offset=beginning,
             expired=StreamRow.expired + (beginning - position),
-            log_end=_greatest(conn, StreamRow.log_end, beginning),
+            log_end=_greatest(conn.dialect.name)(StreamRow.log_end, beginning),
             updated_at=now,
         )
     )
@@ -180,6 +201,16 @@ def note_log_ends(conn: Connection, ends: Mapping[int, int]) -> None:
     """Store how far the log reaches, by stream, so that waiting records are counted while nothing is read."""
     for stream_id, end in sorted(ends.items()):
         conn.execute(update(StreamRow).where(StreamRow.id == stream_id, StreamRow.log_end < end).values(log_end=end))
+
+
+def positions(conn: Connection, deployment_id: int, topic: str) -> dict[Partition, int]:
+    """Where the cursor of each partition stands, whoever moved it; of all incarnations of the topic."""
+    rows = conn.execute(
+        select(StreamRow.topic_id, StreamRow.partition, StreamRow.next_offset).where(
+            StreamRow.deployment_id == deployment_id, StreamRow.topic == topic
+        )
+    )
+    return {Partition(topic, row.topic_id, row.partition): row.next_offset for row in rows}
 
 
 def ledger(
@@ -214,9 +245,9 @@ def _line(row: Row[Any], log_ends: Mapping[Partition, int]) -> LedgerLine:
     )
 
 
-def _greatest(conn: Connection, left: Any, right: Any) -> Any:
+def _greatest(engine: str) -> Callable[..., Any]:
     """The larger of two numbers; the engines spell it differently."""
-    return func.max(left, right) if conn.dialect.name == "sqlite" else func.greatest(left, right)
+    return func.max if engine == "sqlite" else func.greatest
 
 
 def _is(deployment_id: int, partition: Partition) -> tuple[ColumnElement[bool], ...]:

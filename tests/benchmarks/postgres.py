@@ -1,21 +1,24 @@
 """What a row costs on PostgreSQL: CPU time of this thread and of the server's process that serves it."""
 
-import queue
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import count
 from pathlib import Path
 from threading import Event
 from typing import Any
+from unittest.mock import patch
 
 import psutil
 from sqlalchemy import Connection, Engine, insert
 
 from pipeline.records import Partition, Range, Record, ScoredBatch
-from pipeline.stages.flow import Answer, Fence, InFlight, PositionRequest
+from pipeline.stages import sink as sink_module
+from pipeline.stages.cursors import Cursors
+from pipeline.stages.flow import Flow, InFlight, PositionRequest
+from pipeline.stages.retry import Retry
 from pipeline.stages.sampling import Sampler, SamplingLimits
 from pipeline.stages.sink import Sink
 from pipeline.stages.writer import Writer
@@ -53,25 +56,59 @@ def copy_over_core_insert(home: Path, repetitions: int) -> list[float]:
 
 
 def transaction_over_scores(home: Path, repetitions: int) -> list[float]:
-    """CPU time of all that the writer does for a batch of 1,024 images, over that of its scores alone.
+    """CPU time of a batch's whole transaction, its rows being ready, over that of its scores alone.
 
-    Cursors of four partitions, scores, roll-up parts of eight segments and one minute, samples: from a
-    scored batch to the commit. "Alone" is a transaction that copies rows which are ready.
+    1,024 images: cursors of four partitions, scores, roll-up parts of eight segments and one minute,
+    samples, commit. "Alone" is a transaction that copies the scores.
     """
-    ratios = []
+    return [(store - making) / alone for store, making, alone in _stores(home, repetitions)]
+
+
+def store_over_scores(home: Path, repetitions: int) -> list[float]:
+    """The same with all that the writer does besides: choosing samples, summing roll-ups, making rows."""
+    return [store / alone for store, _, alone in _stores(home, repetitions)]
+
+
+def _stores(home: Path, repetitions: int) -> Iterator[tuple[float, float, float]]:
+    """CPU seconds of: storing batches; the part of it that makes rows; copying as many scores alone."""
     with _database(home) as engine:
         log = FakeLog(_PARTITIONS)
         writer = _writer(engine, log)
         offsets = count(10**9)
-        for repetition in range(-1, repetitions):
+        for repetition in range(-1, repetitions):  # the first one warms up
             batches = [_scored(log) for _ in range(_BATCHES)]
             rows = [[_row(next(offsets)) for _ in range(_BATCH)] for _ in range(_BATCHES)]
-            whole = _cpu_s(engine, partial(_store, writer, batches))
-            alone = _cpu_s(engine, partial(_each, engine, rows, insert_scores))
+            with _making_rows() as making_s:
+                store_s = _cpu_s(engine, partial(_store, writer, batches))
+            alone_s = _cpu_s(engine, partial(_each, engine, rows, insert_scores))
             if repetition >= 0:
-                ratios.append(whole / alone)
+                yield store_s, sum(making_s), alone_s
         assert writer.progress.scored == (repetitions + 1) * _BATCHES * _BATCH
-    return ratios
+
+
+@contextmanager
+def _making_rows() -> Iterator[list[float]]:
+    """CPU seconds of each call of the pure functions that turn a scored batch into rows."""
+    spent: list[float] = []
+
+    def timed(make: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapper(*arguments: Any, **more: Any) -> Any:
+            began = time.thread_time()
+            try:
+                return make(*arguments, **more)
+            finally:
+                spent.append(time.thread_time() - began)
+
+        return wrapper
+
+    names: list[tuple[object, str]] = [(Writer, "_entry"), (Sampler, "draft")]
+    names += [
+        (sink_module, name) for name in ("advances", "score_rows", "dead_letter_rows", "part_rows", "sample_rows")
+    ]
+    with ExitStack() as stack:
+        for owner, name in names:
+            stack.enter_context(patch.object(owner, name, timed(getattr(owner, name))))
+        yield spent
 
 
 @contextmanager
@@ -151,23 +188,29 @@ def _scored(log: FakeLog) -> ScoredBatch:
 
 
 def _writer(engine: Engine, log: FakeLog) -> Writer:
-    fence = Fence()
-    requests: queue.SimpleQueue[PositionRequest] = queue.SimpleQueue()
-    writer = Writer(
+    topic = FakeTopic(log)
+    flow = Flow(InFlight(max_records=_BATCH, max_bytes=1 << 30, bytes_per_record=1))
+    cursors = Cursors(
         engine,
-        FakeTopic(log),
-        Sink(1, reference(1), "w", 1000, 4),
-        Sampler(SamplingLimits(), lambda image: None),
-        fence=fence,
-        in_flight=InFlight(max_records=_BATCH, max_bytes=1 << 30, bytes_per_record=1),
-        requests=requests,
-        answers=queue.SimpleQueue[Answer](),
+        topic,
+        flow,
+        deployment_id=1,
+        owner="w",
         start_at=lambda topic, bounds: bounds.beginning,
         isolation_span=1,
         clock=lambda: NOW,
-        give_up=Event(),
+    )
+    writer = Writer(
+        engine,
+        topic,
+        Sink(1, reference(1), "w", 1000, 4),
+        Sampler(SamplingLimits(), lambda image: None),
+        cursors,
+        flow=flow,
+        retry=Retry(engine.url, Event(), progress=flow.progress),
+        clock=lambda: NOW,
     )
     for number in range(_PARTITIONS):
-        requests.put(PositionRequest(number, fence.raise_epoch(number)))
+        flow.requests.put(PositionRequest(number, flow.fence.raise_epoch(number)))
     writer.answer_requests()
     return writer

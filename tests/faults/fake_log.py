@@ -117,6 +117,10 @@ class FakeSubscription:
         self._paused = False
         self._turn = 0
 
+    @property
+    def standby(self) -> str | None:
+        return None
+
     def assign(self, partitions: Collection[int]) -> None:
         self._decided = frozenset(partitions)
         self._rebalanced = True

@@ -6,7 +6,6 @@ is dropped on purpose: correctness must come from the compare-and-set alone. Fiv
 show that the test can fail.
 """
 
-import queue
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Event
@@ -23,8 +22,10 @@ from sqlalchemy.pool import StaticPool
 from pipeline.ingest.source import Fetched
 from pipeline.records import Range, ScoredBatch
 from pipeline.stages import sink as sink_module
-from pipeline.stages.flow import Answer, Fence, InFlight, Positioned, PositionRequest
+from pipeline.stages.cursors import Cursors
+from pipeline.stages.flow import Flow, InFlight, Positioned
 from pipeline.stages.intake import Intake
+from pipeline.stages.retry import Retry
 from pipeline.stages.sampling import Sampler, SamplingLimits
 from pipeline.stages.sink import Sink
 from pipeline.stages.writer import Writer
@@ -107,33 +108,33 @@ class FakeWorker:
         self.subscription = FakeSubscription(log, max_records=3)
         self.pending: list[Range] = []
         self.scored: list[ScoredBatch] = []
-        fence = Fence()
-        in_flight = InFlight(max_records=12, max_bytes=1 << 20, bytes_per_record=1)
-        requests: queue.SimpleQueue[PositionRequest] = queue.SimpleQueue()
-        answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        topic = FakeTopic(log)
+        flow = Flow(InFlight(max_records=12, max_bytes=1 << 20, bytes_per_record=1))
+        cursors = Cursors(
+            engine,  # type: ignore[arg-type]
+            topic,
+            flow,
+            deployment_id=1,
+            owner=name,
+            start_at=lambda topic, bounds: bounds.beginning,
+            isolation_span=4,
+            clock=lambda: NOW,
+        )
         self.intake = Intake(
             self.subscription,
-            fence=fence,
-            in_flight=in_flight,
-            requests=requests,
-            answers=answers,
+            flow=flow,
             forward=self.pending.append,
             max_range=2,
         )
         self.writer = Writer(
             engine,  # type: ignore[arg-type]
-            FakeTopic(log),
+            topic,
             Sink(1, reference(1), name, 10, 2),
             Sampler(SamplingLimits(2), lambda image: None),
-            fence=fence,
-            in_flight=in_flight,
-            requests=requests,
-            answers=answers,
-            start_at=lambda topic, bounds: bounds.beginning,
-            isolation_span=4,
+            cursors,
+            flow=flow,
+            retry=Retry(engine.url, Event(), progress=flow.progress, jitter=lambda: 0.0),
             clock=lambda: NOW,
-            give_up=Event(),
-            jitter=lambda: 0.0,
         )
 
     def infer(self) -> None:

@@ -108,10 +108,10 @@ def test_a_second_subscription_stands_by_until_the_first_is_closed(tmp_path: Pat
     first, second = subscribe(tmp_path), subscribe(tmp_path)
     assert first.poll(0).assigned == {0}
     assert second.poll(0).assigned == frozenset()
-    assert second.holder is not None
+    assert second.standby is not None
     first.close()
     assert second.poll(0).assigned == {0}
-    assert second.holder is None
+    assert second.standby is None
     second.close()
 
 

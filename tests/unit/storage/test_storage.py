@@ -245,3 +245,18 @@ def test_times_are_microseconds_and_naive_ones_are_refused() -> None:
     assert from_microseconds(to_microseconds(at)) == at
     with pytest.raises(ValueError, match="no time zone"):
         to_microseconds(datetime(2026, 1, 1))  # noqa: DTZ001
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:s3cret@db:port/x",
+        "postgresql://u:s3@cret:x@db/x",
+        "no url: s3cret@at all",
+        "mysql://u:s3cret@db/x",
+    ],
+)
+def test_a_url_that_cannot_be_used_is_refused_and_a_password_never_shows(url: str) -> None:
+    with pytest.raises(UsageError, match="sqlite:///") as refused:
+        make_engine(url)
+    assert "s3cret" not in str(refused.value)
