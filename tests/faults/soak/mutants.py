@@ -92,24 +92,26 @@ def _topic_id_not_checked() -> None:
 
 def _resumed_one_by_one() -> None:
     from pipeline.ingest.kafka_subscription import KafkaSubscription
-    from pipeline.stages.intake import Intake
 
-    seek, set_gate = KafkaSubscription.seek, Intake._set_gate
+    pause, poll = KafkaSubscription.pause, KafkaSubscription.poll
+    waiting: list[Any] = []
 
-    def seek_and_resume(self: Any, partition: Any, offset: int) -> None:
-        seek(self, partition, offset)
-        if self._consumer is not None:
-            self._consumer.resume(self._place(partition.number))
+    def pause_all(self: Any) -> None:
+        waiting.clear()
+        pause(self)
 
-    def set_gate_for_some(self: Any) -> None:
-        unpositioned, self._unpositioned = self._unpositioned, {}
-        try:
-            set_gate(self)
-        finally:
-            self._unpositioned = unpositioned
+    def resume_soon(self: Any) -> None:
+        self._paused = False
+        waiting[:] = self._consumer.assignment() if self._consumer is not None else ()
 
-    KafkaSubscription.seek = seek_and_resume  # type: ignore[method-assign]
-    Intake._set_gate = set_gate_for_some  # type: ignore[method-assign]
+    def poll_after_one_more(self: Any, timeout_s: float) -> Any:
+        if waiting and self._consumer is not None and (place := waiting.pop()) in self._consumer.assignment():
+            self._consumer.resume(place)
+        return poll(self, timeout_s)
+
+    KafkaSubscription.pause = pause_all  # type: ignore[method-assign]
+    KafkaSubscription.resume = resume_soon  # type: ignore[method-assign]
+    KafkaSubscription.poll = poll_after_one_more  # type: ignore[method-assign]
 
 
 MUTANTS: dict[str, Mutant] = {
@@ -120,7 +122,7 @@ MUTANTS: dict[str, Mutant] = {
         "the id that was known first is believed for ever", _topic_id_not_checked, "recreated_while_frozen"
     ),
     "partitions resumed one by one": Mutant(
-        "each partition is read as soon as it has its position", _resumed_one_by_one, "churn"
+        "each poll resumes one partition more", _resumed_one_by_one, "recreated_while_frozen"
     ),
     "range starts at its first record": Mutant("holes are in no range", _first_record_starts, "aborted"),
 }

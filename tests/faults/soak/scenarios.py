@@ -58,7 +58,9 @@ SCENARIOS: dict[str, Scenario] = {
         Scenario(log_faults.retention, worker={"max_records_in_flight": 256}),
         Scenario(log_faults.recreated),
         Scenario(
-            log_faults.recreated_while_frozen, kafka={"session_timeout_ms": 6_000, "heartbeat_interval_ms": 1_000}
+            log_faults.recreated_while_frozen,
+            kafka={"session_timeout_ms": 6_000, "heartbeat_interval_ms": 1_000},
+            worker={"max_records_in_flight": 256},  # a backlog, and a gate that often closes
         ),
         Scenario(database_faults.database_crashes),
         Scenario(database_faults.hung_transaction),
