@@ -52,10 +52,10 @@ def _no_seek() -> None:
 
     original = Intake._go_on_from
 
-    def go_on_from(self: Any, answer: Any) -> None:
+    def go_on_from(self: Any, answer: Any) -> bool:
         seek, self._subscription.seek = self._subscription.seek, lambda partition, offset: None
         try:
-            original(self, answer)
+            return original(self, answer)
         finally:
             self._subscription.seek = seek
 
