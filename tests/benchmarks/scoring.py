@@ -16,7 +16,8 @@ from sqlalchemy.orm import Session
 from torch import nn
 
 from pipeline.assembly.parts import open_model
-from pipeline.ingest.spool import NewRecord, Spool
+from pipeline.ingest.source import NewRecord
+from pipeline.ingest.spool import Spool
 from pipeline.ingest.spool_subscription import SpoolSubscription
 from pipeline.records import Outputs, Partition
 from pipeline.scoring.energy import score_logits
