@@ -71,22 +71,27 @@ def _root(
         logging.getLogger("kafka").setLevel(logging.CRITICAL)
 
 
-def main() -> None:
-    """Run a command; errors that a user can answer end as one line on stderr."""
+def main() -> NoReturn:
+    """Run the command that this process was started for, and end it."""
+    _leave(execute())
+
+
+def execute() -> int:
+    """Run a command and return its exit code; errors that a user can answer end as one line on stderr."""
     try:
         app()
     except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
     except OodwatchError as error:
         typer.echo("oodwatch: " + masked(str(error)).replace("\n", " "), err=True)
-        code = error.exit_code
+        return error.exit_code
     except KeyboardInterrupt:
         typer.echo("oodwatch: interrupted", err=True)
-        code = 130
+        return 130
     except BrokenPipeError:
         sys.stderr.close()
-        sys.exit(1)
-    _leave(code)
+        return 1
+    return 0
 
 
 def _leave(code: int) -> NoReturn:
@@ -97,7 +102,7 @@ def _leave(code: int) -> NoReturn:
     """
     if threading.active_count() > 1:
         logging.shutdown()
-        with contextlib.suppress(OSError):  # whoever read it has gone
+        with contextlib.suppress(OSError, ValueError):  # whoever read it has gone
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)

@@ -81,9 +81,10 @@ def worker(
         try:
             progress = run_worker(settings, start_at=start_at, drain=drain, stop=stop, on_stored=count, say=say)
         except OodwatchError as error:
-            if json_logs:
-                logger.critical(str(error))  # the line for people alone would be lost on a machine
-            raise
+            if not json_logs:
+                raise
+            logger.critical(str(error))  # one reason, in one form
+            raise typer.Exit(error.exit_code) from error
     line = {
         "scored": progress.scored,
         "dead_letters": progress.dead,

@@ -51,7 +51,8 @@ _TRANSIENT = (
 )
 
 _NO_PRIVILEGE = (
-    "run `oodwatch migrate --roles` as the tables' owner, then GRANT oodwatch_writer (or _reader) TO this role"
+    "connect as the tables' owner (who needs CREATEROLE for `migrate --roles`), or run `oodwatch migrate --roles`"
+    " and GRANT oodwatch_writer (to look only: oodwatch_reader) TO this role"
 )
 _WRONG_TABLES = "the tables are not of this release; run `oodwatch migrate`"
 _CURES = {

@@ -34,7 +34,7 @@ from tests.services.postgres import PostgresServer
 
 _BATCH = 1024
 _BATCHES = 40  # the server's CPU time is known to 10 ms only
-_PARTITIONS = 4
+PARTITIONS = 4
 _SEGMENTS = 8
 
 
@@ -61,7 +61,7 @@ def transaction_over_scores(home: Path, repetitions: int) -> list[float]:
     1,024 images: cursors of four partitions, scores, roll-up parts of eight segments and one minute,
     samples, commit. "Alone" is a transaction that copies the scores.
     """
-    return [(store - making) / alone for store, making, alone in _stores(home, repetitions)]
+    return [(store - other) / alone for store, other, alone in _stores(home, repetitions)]
 
 
 def store_over_scores(home: Path, repetitions: int) -> list[float]:
@@ -70,25 +70,25 @@ def store_over_scores(home: Path, repetitions: int) -> list[float]:
 
 
 def _stores(home: Path, repetitions: int) -> Iterator[tuple[float, float, float]]:
-    """CPU seconds of: storing batches; the part of it that makes rows; copying as many scores alone."""
+    """CPU seconds of: storing batches; the part of it that is no SQL; copying as many scores alone."""
     with _database(home) as engine:
-        log = FakeLog(_PARTITIONS)
-        writer = _writer(engine, log)
+        log = FakeLog(PARTITIONS)
+        writer = positioned_writer(engine, log)
         offsets = count(10**9)
         for repetition in range(-1, repetitions):  # the first one warms up
-            batches = [_scored(log) for _ in range(_BATCHES)]
+            batches = [next_batch(log) for _ in range(_BATCHES)]
             rows = [[_row(next(offsets)) for _ in range(_BATCH)] for _ in range(_BATCHES)]
-            with _making_rows() as making_s:
+            with _without_sql() as other_s:
                 store_s = _cpu_s(engine, partial(_store, writer, batches))
             alone_s = _cpu_s(engine, partial(_each, engine, rows, insert_scores))
             if repetition >= 0:
-                yield store_s, sum(making_s), alone_s
+                yield store_s, sum(other_s), alone_s
         assert writer.progress.scored == (repetitions + 1) * _BATCHES * _BATCH
 
 
 @contextmanager
-def _making_rows() -> Iterator[list[float]]:
-    """CPU seconds of each call of the pure functions that turn a scored batch into rows."""
+def _without_sql() -> Iterator[list[float]]:
+    """CPU seconds of each call of what turns a scored batch into rows, or follows the commit."""
     spent: list[float] = []
 
     def timed(make: Callable[..., Any]) -> Callable[..., Any]:
@@ -101,7 +101,7 @@ def _making_rows() -> Iterator[list[float]]:
 
         return wrapper
 
-    names: list[tuple[object, str]] = [(Writer, "_entry"), (Sampler, "draft")]
+    names: list[tuple[object, str]] = [(Writer, "_entry"), (Writer, "_finish"), (Sampler, "draft")]
     names += [
         (sink_module, name) for name in ("advances", "score_rows", "dead_letter_rows", "part_rows", "sample_rows")
     ]
@@ -167,17 +167,16 @@ def _typed(row: NewScore) -> dict[str, Any]:
     return row._asdict() | flags | {"event_time": from_microseconds(row.event_time)}
 
 
-def _scored(log: FakeLog) -> ScoredBatch:
+def next_batch(log: FakeLog, size: int = _BATCH) -> ScoredBatch:
     """The next records of every partition, as the model thread hands them over."""
     ranges = []
-    for number in range(_PARTITIONS):
+    for number in range(PARTITIONS):
         place = Partition("images", log.topic_id, number)
         start = log.end(number)
-        for i in range(_BATCH // _PARTITIONS):
-            log.produce(number, (start + i).to_bytes(32))
-        records = tuple(
-            Record(place, start + i, None, None, (start + i).to_bytes(32)) for i in range(log.end(number) - start)
-        )
+        offsets = range(start, start + size // PARTITIONS)
+        for offset in offsets:
+            log.produce(number, offset.to_bytes(32))
+        records = tuple(Record(place, offset, None, None, offset.to_bytes(32)) for offset in offsets)
         ranges.append(Range(partition=place, start=start, end=log.end(number), epoch=1, records=records))
     batch = score_ranges(ranges)
     images = tuple(
@@ -187,7 +186,8 @@ def _scored(log: FakeLog) -> ScoredBatch:
     return replace(batch, images=images)
 
 
-def _writer(engine: Engine, log: FakeLog) -> Writer:
+def positioned_writer(engine: Engine, log: FakeLog) -> Writer:
+    """A writer that holds all partitions of the log and knows where each begins."""
     topic = FakeTopic(log)
     flow = Flow(InFlight(max_records=_BATCH, max_bytes=1 << 30, bytes_per_record=1))
     cursors = Cursors(
@@ -210,7 +210,7 @@ def _writer(engine: Engine, log: FakeLog) -> Writer:
         retry=Retry(engine.url, Event(), progress=flow.progress),
         clock=lambda: NOW,
     )
-    for number in range(_PARTITIONS):
+    for number in range(PARTITIONS):
         flow.requests.put(PositionRequest(number, flow.fence.raise_epoch(number)))
     writer.answer_requests()
     return writer

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cli.app import main
+from pipeline.cli.app import execute
 from tests.integration.typing_commands import Answer, Command
 from tests.tiny import Deployment, make_deployment
 
@@ -35,10 +35,9 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     def typed(*arguments: object) -> Answer:
         monkeypatch.setattr(sys, "argv", ["oodwatch", *map(str, arguments)])
         capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            main()
+        code = execute()
         printed = capsys.readouterr()
-        return Answer(int(end.value.code or 0), printed.out, printed.err)
+        return Answer(code, printed.out, printed.err)
 
     yield typed
     for number, handler in handlers.items():

@@ -204,7 +204,7 @@ def commands_on(deployment: Deployment) -> dict[str, tuple[object, ...]]:
     model = ("--model", deployment.model)
     return {
         "calibrate": ("calibrate", deployment.home / "calibration", *model),
-        "worker": ("worker", "--source", deployment.source, *model, "--drain"),
+        "worker": ("worker", "--source", deployment.source, *model, "--drain", "--log-format", "text"),
         "references": ("references",),
         "ledger": ("ledger",),
         "dead-letters": ("dead-letters",),

@@ -158,7 +158,7 @@ def test_a_second_worker_stands_by_and_is_ready_and_the_port_of_the_first_is_tak
             wait_until(lambda: is_ready(other))
             assert not [name for name, _ in scrape(other) if name == "consumer_lag_records"]
         options = ("--source", deployment.source, "--database", deployment.database, "--model", deployment.model)
-        taken = run("worker", *options, "--http", url.removeprefix("http://"))
+        taken = run("worker", *options, "--http", url.removeprefix("http://"), "--log-format", "text")
         assert isinstance(taken.exception, EnvironmentFault)
         assert "--http off" in str(taken.exception)
         assert first.poll() is None
