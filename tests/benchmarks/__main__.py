@@ -58,7 +58,6 @@ MEASURES = {
     "decode640": Measure(
         partial(decoding.photographs, width=640, height=480), "JPEG decode / Pillow, photographs, 640 x 480"
     ),
-    "decode_noise": Measure(partial(decoding.noise, width=224, height=224), "JPEG decode / Pillow, noise, 224 x 224"),
     "row": Measure(rows.bytes_per_row, "stored bytes an image: its row and indexes, SQLite"),
     "parts": Measure(rows.part_bytes_per_image, "stored bytes an image: roll-up, 50 segments", at_most=100),
     "memory": Measure(

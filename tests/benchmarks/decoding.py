@@ -11,7 +11,6 @@ from PIL import Image, ImageOps
 from skimage import data
 
 from pipeline.ingest.decode import DecodeLimits, decode
-from tests.benchmarks.inputs import jpeg
 from tests.benchmarks.timing import thread_cpu_s
 
 PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket")  # of scikit-image
@@ -24,11 +23,6 @@ def photographs(home: Path, repetitions: int, *, width: int, height: int) -> lis
     makers: list[Callable[[], Any]] = [getattr(data, name) for name in PHOTOGRAPHS]
     pictures = [Image.fromarray(photograph()) for photograph in makers]
     return _pillow_over_ours([_encoded(picture, width, height) for picture in pictures], repetitions)
-
-
-def noise(home: Path, repetitions: int, *, width: int, height: int) -> list[float]:
-    """The same for waves with noise, of about twice the bytes: more of both times goes into Huffman codes."""
-    return _pillow_over_ours([jpeg(width, height, seed) for seed in range(4)], repetitions)
 
 
 def _pillow_over_ours(values: Sequence[bytes], repetitions: int) -> list[float]:

@@ -33,11 +33,11 @@ def null():
 
 
 def jpeg(width: int, height: int, seed: int) -> bytes:
-    """Smooth waves with noise, quality 85, 4:2:0: about the bytes and the frequencies of a photograph."""
+    """Smooth waves with a little noise, quality 85, 4:2:0: about as many bytes as a photograph has."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width]
-    waves = [127 + 80 * np.sin(x / rng.uniform(3, 9) + y / rng.uniform(3, 9)) for _ in range(3)]
-    noisy = np.clip(np.stack(waves, -1) + rng.normal(0, 12, (height, width, 3)), 0, 255).astype(np.uint8)
+    waves = [127 + 80 * np.sin(x / rng.uniform(6, 20) + y / rng.uniform(6, 20)) for _ in range(3)]
+    noisy = np.clip(np.stack(waves, -1) + rng.normal(0, 4, (height, width, 3)), 0, 255).astype(np.uint8)
     out = io.BytesIO()
     Image.fromarray(noisy).save(out, "JPEG", quality=85)
     return out.getvalue()

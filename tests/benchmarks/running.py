@@ -1,4 +1,4 @@
-"""A worker that runs while it is measured: its start, its first batch and its end do not count."""
+"""A worker that is measured while it runs: its start, its first batch and its end do not count."""
 
 import threading
 import time
@@ -11,6 +11,18 @@ from pipeline.settings import Settings
 from pipeline.stages.rows import Entry
 
 PATIENCE_S = 600.0
+
+
+def stored_per_s(settings: Settings) -> float:
+    """Records a second of wall time, from first to last commit, of a worker that drains what waits in the log."""
+    commits: list[tuple[float, int]] = []
+
+    def note(entry: Entry) -> None:
+        commits.append((time.perf_counter(), len(entry.batch.images) + len(entry.batch.dead)))
+
+    run_worker(settings, start_at="earliest", drain=True, stop=threading.Event(), on_stored=note)
+    first_s, last_s = commits[0][0], commits[-1][0]
+    return sum(records for _, records in commits[1:]) / (last_s - first_s)
 
 
 class RunningWorker:
