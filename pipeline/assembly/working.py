@@ -11,12 +11,12 @@ from sqlalchemy import Engine
 from pipeline.assembly.parts import (
     ModelParts,
     decode_threads,
-    energy_score,
     make_isolated,
     open_database_of,
     open_model,
     owner_name,
     required_source,
+    score_of,
 )
 from pipeline.assembly.sources import Source, open_source, start_from
 from pipeline.errors import UsageError
@@ -144,7 +144,7 @@ def _assemble(
     )
     inference = Inference(
         parts.classifier,
-        energy_score(reference.temperature),
+        score_of(reference, parts.classifier),
         reference,
         max_batch=limits.max_batch,
         is_out_of_memory=is_out_of_memory,

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.cli import admin, data, model, run
+from pipeline.cli import admin, data, evaluation, model, run
 from pipeline.errors import OodwatchError
 
 app = typer.Typer(
@@ -27,8 +27,10 @@ PANELS: dict[str, dict[str, Callable[..., Any]]] = {
     "Model": {
         "package": model.package,
         "score": model.score,
+        "evaluate": evaluation.evaluate,
         "calibrate": model.calibrate,
         "references": model.references,
+        "card": model.card,
     },
     "Run": {"produce": data.produce, "worker": run.worker},
     "Look": {"ledger": data.ledger, "dead-letters": data.dead_letters},

@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from pipeline.errors import UsageError
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON lines instead of text.")]
 Database = Annotated[
     str | None,
@@ -53,11 +55,15 @@ def print_lines(lines: Iterable[Any], *, as_json: bool, empty: str) -> int:
                 table.add_column(name, justify="right" if isinstance(value, int | float) else "left")
         table.add_row(*(str(_plain(value)) if value is not None else "" for value in values.values()))
     if table is not None:
-        # Off a terminal nothing is cut: a pipe has no width.
-        Console(width=None if sys.stdout.isatty() else 400).print(table)
+        table_console().print(table)
     elif not as_json and not count:
         typer.echo(empty)
     return count
+
+
+def table_console() -> Console:
+    """Where tables go: stdout. Off a terminal nothing is cut: a pipe has no width."""
+    return Console(width=None if sys.stdout.isatty() else 400, highlight=False)
 
 
 @contextmanager
@@ -91,6 +97,15 @@ class Bar:
     def set(self, done: int, total: int | None = None) -> None:
         """So many are done in all."""
         self._progress.update(self._task, completed=done, total=total)
+
+
+def write_page(path: Path, page: str) -> None:
+    """Write an HTML page and say so; raises UsageError where that cannot be."""
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"--html {path}: {error.strerror or error}") from error
+    note(f"wrote {path}")
 
 
 def note(text: str) -> None:

@@ -17,7 +17,7 @@ from pipeline.models.network import (
 )
 from pipeline.models.package import WEIGHTS_FILE, ModelPackage
 from pipeline.models.preprocessing import Normalise
-from pipeline.records import Outputs, Pixels
+from pipeline.records import Float64s, Outputs, Pixels
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -64,6 +64,12 @@ class Classifier:
             both = torch.cat([logits, features], dim=1).cpu().numpy()  # one copy from the device
         n_classes = logits.shape[1]
         return Outputs(both[:, :n_classes], both[:, n_classes:])
+
+    def head(self) -> tuple[Float64s, Float64s]:
+        """W (K, D) and b (K,) of the last linear layer: logits = W z + b. b is zero where it has none."""
+        weight = self._head.weight.detach().double().cpu().numpy()
+        bias = self._head.bias
+        return weight, np.zeros(len(weight)) if bias is None else bias.detach().double().cpu().numpy()
 
     def warm_up(self, batch: int) -> None:
         """One forward pass of full size: allocations, kernels and compilation happen before the first record."""
