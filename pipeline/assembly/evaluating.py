@@ -40,7 +40,7 @@ def run_evaluation(
     """
     with ExitStack() as stack:
         opened = _Opener(settings, stack)
-        id_set = opened.open(_name_of(id_text), id_text)
+        id_set = opened.open(*_named(id_text))
         conformal_rank(id_set.size, plan.target_fpr)
         ood_sets = [opened.open(name, text) for name, text in ood_texts]
         on_start(id_set.size + sum(ood.size for ood in ood_sets))
@@ -115,5 +115,9 @@ def _read_samples(engine: Engine, deployment: str, segment: str | None) -> Itera
         yield from random_outputs(conn, deployment, segment)
 
 
-def _name_of(text: str) -> str:
-    return text.removeprefix(SAMPLES) if text.startswith(SAMPLES) else Path(text).stem or text
+def _named(text: str) -> tuple[str, str]:
+    """NAME=SET, or a SET that gives its own name."""
+    name, separator, where = text.partition("=")
+    if separator and name and where and "/" not in name:
+        return name, where
+    return text.removeprefix(SAMPLES) if text.startswith(SAMPLES) else Path(text).stem or text, text

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    id_set: Annotated[str, typer.Option("--id", metavar="SET", help="In-distribution images, not trained on.")],
+    id_set: Annotated[str, typer.Option("--id", metavar="[NAME=]SET", help="In-distribution images, not trained on.")],
     ood: Annotated[
         list[str], typer.Option("--ood", metavar="NAME=SET", help="Images that should look unusual; repeatable.")
     ],

@@ -84,9 +84,11 @@ def _figures(made: Evaluation) -> str:
         under = f'<br><span class="soft">{ood.n:,} images</span>'
         if ood.accuracy is not None:
             under += f'<br><span class="soft">accuracy {percent(ood.accuracy)}</span>'
-        body += _rows(made, [report.separations[ood.name] for report in made.scores], escape(ood.name) + under)
+        body += _rows(
+            made, [report.separations[ood.name] for report in made.scores], f"<b>{escape(ood.name)}</b>{under}"
+        )
     if len(made.oods) > 1:
-        body += _rows(made, [report.average for report in made.scores], "average")
+        body += _rows(made, [report.average for report in made.scores], "<b>average</b>")
     return _table(heads, body)
 
 
@@ -94,7 +96,7 @@ def _rows(made: Evaluation, rows: Sequence[Separation | Average], name: str) -> 
     best_fpr, best_auroc = min(row.fpr95 for row in rows), max(row.auroc for row in rows)
     lines = []
     for i, (report, row) in enumerate(zip(made.scores, rows, strict=True)):
-        first = f'<td rowspan="{len(rows)}"><b>{name}</b></td>' if i == 0 else ""
+        first = f'<td rowspan="{len(rows)}">{name}</td>' if i == 0 else ""
         lines.append(
             f'<tr{" class=group" if i == 0 else ""}>{first}<td class="left">{escape(report.score)}</td>'
             f"<td>{_temperature(report)}</td>"

@@ -26,6 +26,7 @@ td { text-align: right; white-space: nowrap; }
 th, td { padding: 4px 10px; }
 th:first-child, td:first-child, .left { text-align: left; }
 th:first-child, td:first-child { padding-left: 0; }
+td.left { padding-left: 10px; }
 th.span { text-align: left; border-bottom: 1px solid var(--line); }
 tbody tr { border-top: 1px solid var(--line); }
 tbody tr.group { border-top: 2px solid var(--line); }
@@ -59,17 +60,19 @@ svg text { fill: var(--soft); font: 11px system-ui, sans-serif; }
 
 
 def page(title: str, body: str) -> str:
-    """A complete page; `title` is plain text, `body` HTML."""
+    """A complete page; `title` is plain text, `body` HTML. No line breaks before a percent sign."""
+    unbroken = body.replace(" %", "&nbsp;%")
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
+        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n"
+        f"<body>\n<main>\n{unbroken}\n</main>\n</body>\n</html>\n"
     )
 
 
 def percent(share: float | None, digits: int = 1) -> str:
     """0.123 → 12.3 %; a dash where there is none."""
-    return "–" if share is None else f"{100 * share:.{digits}f} %"
+    return "–" if share is None else f"{100 * share:.{digits}f}\u00a0%"
 
 
 def colour(score: str) -> str:

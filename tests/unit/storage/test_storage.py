@@ -11,12 +11,18 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, func, select, text
 
 from pipeline.errors import EnvironmentFault, UsageError
-from pipeline.records import Bounds, Partition
+from pipeline.records import Bounds, Card, CardLine, Partition, ResidualSpace
 from pipeline.storage.deployments import ensure_deployment, ensure_segments
 from pipeline.storage.engine import HEAD_REVISION, current_revision, make_engine, open_database, reading
 from pipeline.storage.forgetting import coordinates_of, forget
 from pipeline.storage.migrations.run import alembic_config, downgrade, upgrade
-from pipeline.storage.references import find_reference, list_references, reference_images, save_reference
+from pipeline.storage.references import (
+    find_reference,
+    list_references,
+    reference_images,
+    save_reference,
+    stored_card,
+)
 from pipeline.storage.retention import RetentionLimits, delete_expired
 from pipeline.storage.samples import NewSample, insert_samples
 from pipeline.storage.schema import SampleRow, ScoreRow, Table, from_microseconds, to_microseconds
@@ -150,6 +156,23 @@ def test_references_come_back_as_they_were_stored(engine: Engine) -> None:
         assert getattr(found, name) == getattr(reference(), name)
     np.testing.assert_array_equal(found.scores, reference().scores)
     np.testing.assert_array_equal(found.projection, reference().projection)
+
+
+def test_a_residual_space_and_a_card_come_back_as_they_were_stored(engine: Engine) -> None:
+    space = ResidualSpace(np.array([0.5, -1.0]), np.array([[1.0], [0.0]]), 2.5)
+    line = CardLine("none", 0.9, 1.0, {"energy": 0.05}, {"energy": 0.01})
+    card = Card(60, 0.05, 1, (line,), "energy", "it is enough")
+    with engine.begin() as conn:
+        save_reference(conn, replace(reference(), score_name="energy+residual", residual=space, card=card))
+        found = find_reference(conn, name="m-r1", model_id="m@0")
+        assert stored_card(conn, None) == stored_card(conn, "m-r1") == ("m-r1", "energy+residual", card)
+        with pytest.raises(UsageError, match="known: m-r1"):
+            stored_card(conn, "m-r9")
+    assert found.card == card
+    assert found.residual is not None
+    assert found.residual.scale == space.scale
+    np.testing.assert_array_equal(found.residual.origin, space.origin)
+    np.testing.assert_array_equal(found.residual.axes, space.axes)
 
 
 def test_of_two_calibrations_at_once_the_second_is_refused_and_writes_nothing(engine: Engine) -> None:
