@@ -52,37 +52,40 @@ def origin_of_outputs(outputs: Outputs) -> Float64s:
 
 
 def fit_residual_spaces(outputs: Outputs, origin: Float64s, dimensions: tuple[int, ...]) -> dict[int, ResidualSpace]:
-    """The space of each of several numbers of dimensions, from one set of fitting images.
+    """The space of each of several numbers of dimensions d, from one set of fitting images.
+
+    A d is left out where there are no more images than d, or where nothing lies beyond d axes, as in a
+    layer whose other units are dead.
 
     Args:
-        outputs: of n fitting images, n > max(dimensions).
+        outputs: of n fitting images.
         origin: o, shape (D,).
 
-    Raises RefusedError where there are too few images, where nothing is left beyond the d axes, or
-    where the largest logits are not positive on average.
+    Raises RefusedError where no d is left, or where the largest logits are not positive on average.
     """
     n, width = outputs.features.shape
     for d in dimensions:
         if not 1 <= d < width:
             raise RefusedError(f"--residual-dimensions {d}: must be at least 1 and below {width}, the features' number")
-    if n <= max(dimensions):
+    top = float(outputs.logits.max(axis=1).astype(np.float64).mean()) if n else 0.0
+    if top <= 0:
         raise RefusedError(
-            f"{n} fitting images are too few for {max(dimensions)} residual dimensions: give more images, or a"
-            " smaller --residual-dimensions"
+            f"energy + residual cannot be scaled: the largest logit is {top:.3g} on average over {n} fitting images, it"
+            " must be above 0; use --score energy"
         )
     centred = outputs.features.astype(np.float64) - origin
     _, axes = np.linalg.eigh(centred.T @ centred / n)
-    top = float(outputs.logits.max(axis=1).astype(np.float64).mean())
     spaces: dict[int, ResidualSpace] = {}
     for d in dimensions:
         principal = np.ascontiguousarray(axes[:, ::-1][:, :d])
-        mean_norm = float(residual_norms(outputs.features, ResidualSpace(origin, principal, 1.0)).mean())
-        if top <= 0 or mean_norm < 1e-9 * max(1.0, float(np.abs(centred).max())):
-            raise RefusedError(
-                f"energy + residual cannot be scaled: the largest logit is {top:.3g} and the residual beyond {d}"
-                f" dimensions {mean_norm:.3g} on average, both must be above 0; use --score energy"
-            )
-        spaces[d] = ResidualSpace(origin, principal, top / mean_norm)
+        norms = residual_norms(outputs.features, ResidualSpace(origin, principal, 1.0))
+        if n > d and norms.mean() > 1e-6 * np.abs(centred).max():
+            spaces[d] = ResidualSpace(origin, principal, top / float(norms.mean()))
+    if not spaces:
+        raise RefusedError(
+            f"{n} fitting images leave nothing beyond {min(dimensions)} of {width} dimensions: give more images, or a"
+            " smaller --residual-dimensions"
+        )
     return spaces
 
 

@@ -89,9 +89,15 @@ def test_candidates_are_an_eighth_a_quarter_and_a_half() -> None:
     assert candidate_dimensions(2) == (1,)
 
 
+def test_numbers_of_dimensions_that_leave_nothing_are_left_out() -> None:
+    flat = outputs(100, spread=0)
+    assert list(fit_residual_spaces(flat, origin_of_head(*head()), (2, 3, 6))) == [2]
+    assert list(fit_residual_spaces(outputs(5), origin_of_head(*head()), (3, 6))) == [3]
+
+
 def test_what_cannot_be_fitted_is_refused_with_a_reason() -> None:
     origin = origin_of_head(*head())
-    with pytest.raises(RefusedError, match="5 fitting images are too few for 6"):
+    with pytest.raises(RefusedError, match="5 fitting images leave nothing beyond 6 of 12"):
         fit_residual_spaces(outputs(5), origin, (6,))
     with pytest.raises(RefusedError, match="below 12"):
         fit_residual_spaces(outputs(50), origin, (12,))
