@@ -19,6 +19,8 @@ MEASURES: dict[str, tuple[Callable[[Path, int], list[float]], str, float, bool]]
     "write": (measures.bulk_over_core_insert, "row write / Core insert, SQLite, 1,024 rows", 2.0, True),
     "decode": (measures.decode_over_pillow, "JPEG decode / Pillow, 224 px", 1.8, True),
     "energy": (measures.energy_over_forward, "energy / forward pass, ResNet-20", 0.01, False),
+    "residual": (measures.residual_over_forward, "energy + residual / forward pass, ResNet-20", 0.01, False),
+    "evaluate": (measures.evaluation_over_forward, "evaluate / bare forward pass, ResNet-20 at 32 px", 1.10, False),
     "parts": (measures.bytes_per_image, "roll-up bytes an image, 50 segments, batch 256", 100.0, False),
 }
 
