@@ -51,26 +51,36 @@ def evaluate(
 ) -> None:
     """How well does a score separate your images from others, and how do I choose the threshold?
 
-    A SET is a folder of images (class folders give labels), a CSV with the columns file and label, an .npz with
-    `logits` (and perhaps `labels`, `features`; no model is needed), or samples:DEPLOYMENT[/SEGMENT], from a worker.
+    A SET is a folder of images (class folders give labels), a CSV with the
+    columns file and label, an .npz with `logits` (and perhaps `labels`,
+    `features`; no model is needed), or what a worker kept: samples:DEPLOYMENT
+    or samples:DEPLOYMENT/SEGMENT.
 
-    Scores, each higher for more unusual images: energy = -T log sum exp(logits / T), softmax = minus the largest
-    probability, max_logit = minus the largest logit, energy+residual = energy plus the distance of the features from
-    the space that normal images fill (fitted on 30 % of the ID images, measured on the others).
+    Scores, each higher for more unusual images: energy = -T log sum
+    exp(logits / T), softmax = minus the largest probability, max_logit =
+    minus the largest logit, energy+residual = energy plus the distance of the
+    features from the space that normal images fill (fitted on 30 % of the ID
+    images, measured on the others).
 
-    FPR95 is the share of OOD images that pass while 95 % of the ID images are kept: 0 % is perfect, 95 % is a guess.
-    This is the paper's convention, ID being positive. pytorch-ood and OpenOOD call something else FPR95: the share of
-    ID images lost while 95 % of the OOD images are caught; it has a column of its own. `official` counts as the
-    authors' code does, which is up to a point higher on small sets. AUROC 50 % is a guess. AUPR depends on the sizes
-    of the two sets: compare it only between equal ratios.
+    FPR95 is the share of OOD images that pass while 95 % of the ID images are
+    kept: 0 % is perfect, 95 % is a guess. This is the paper's convention, ID
+    being positive. pytorch-ood and OpenOOD call something else FPR95: the
+    share of ID images lost while 95 % of the OOD images are caught; it has a
+    column of its own. `official` counts as the authors' code does, which is
+    up to a point higher on small sets. AUROC 50 % is a guess. AUPR depends on
+    the sizes of the two sets: compare it only between equal ratios.
 
-    The threshold. threshold_fpr95 keeps 95 % of these ID images and belongs to the figures here. For production take
-    threshold_conformal, which `calibrate` computes on images of its own: a new normal image exceeds it with at most
-    5 % probability. Never choose the temperature by these figures on images that you then calibrate on.
+    The threshold. threshold_fpr95 keeps 95 % of these ID images and belongs
+    to the figures here. For production take threshold_conformal, which
+    `calibrate` computes on images of its own: a new normal image exceeds it
+    with at most 5 % probability. Never choose the temperature by these
+    figures on images that you then calibrate on.
 
-    JSON lines: one a set, score and temperature; low and high are the 95 % interval of fpr95.
+    JSON lines: one a set, score and temperature; low and high are the 95 %
+    interval of fpr95.
 
-    Example: oodwatch evaluate --model models/resnet20 --id test-images --ood svhn=svhn --ood noise=noise --html r.html
+    Example: oodwatch evaluate --model models/resnet20 --id test-images --ood
+    svhn=svhn --ood noise=noise --html r.html
     """
     from pipeline.assembly.evaluating import run_evaluation
     from pipeline.assembly.parts import settings_from

@@ -175,14 +175,18 @@ def calibrate(
 ) -> None:
     """Make the reference that production is held against: threshold, histogram edges, feature statistics.
 
-    Use images that the model was not trained on, at least 2,000, independent of each other.
+    Use images that the model was not trained on, at least 2,000, independent
+    of each other.
 
-    It then damages some of these images (rotates, blurs, darkens, ...) and prints the blind-spot card: for each kind
-    of damage how often the model is still right, how many images each score flags, and how far the histogram of the
-    scores moves (0 not at all, 1 completely); what this monitor will see, what it cannot, and which score to take.
-    The card is stored with the reference; `oodwatch card` prints it again.
+    It then damages some of these images (rotates, blurs, darkens, ...) and
+    prints the blind-spot card: for each kind of damage how often the model is
+    still right, how many images each score flags, and how far the histogram
+    of the scores moves (0 not at all, 1 completely); what this monitor will
+    see, what it cannot, and which score to take. The card is stored with the
+    reference; `oodwatch card` prints it again.
 
-    Example: oodwatch calibrate --model models/resnet20 validation-images --html card.html
+    Example: oodwatch calibrate --model models/resnet20 validation-images
+    --html card.html
     """
     from pipeline.assembly.calibrating import run_calibration
     from pipeline.assembly.parts import settings_from

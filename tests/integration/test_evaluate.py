@@ -264,6 +264,13 @@ def test_a_residual_that_cannot_be_made_is_refused_before_anything_is_stored(dep
     assert [line["score"] for line in known] == ["energy"]
 
 
+@pytest.mark.parametrize("command", ["evaluate", "calibrate", "card"])
+def test_help_ends_with_an_example(command: str) -> None:
+    made = run(command, "--help")
+    assert made.exit_code == 0, made.exception
+    assert f"Example: oodwatch {command}" in made.output
+
+
 def test_one_calibration_after_another_shares_the_images_out_alike() -> None:
     from pipeline.calibrate import split_images
 
