@@ -4,7 +4,7 @@ UV_VERSION := 0.13.9
 BIN := .venv/bin
 UV := VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv
 
-.PHONY: help setup demo test check bench soak fix lock clean
+.PHONY: help setup demo test check bench soak fix lock secrets clean
 help: ## This list
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
 
@@ -24,7 +24,7 @@ check: .venv/.ready ## Static checks and unit tests: no service, under a minute
 bench: .venv/.ready ## Speed, as ratios in one run (minutes)
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 
-soak: .venv/.ready ## Kill the worker at random moments and account for every record (minutes)
+soak: .venv/.ready ## Break workers, broker and database under load, and account for every record (an hour or two)
 	$(BIN)/python -m tests.faults.soak $(ARGS)
 
 fix: .venv/.ready ## Format, and mend what can be mended safely
@@ -42,6 +42,18 @@ setup: .venv/.ready ## Make .venv from the locks
 lock: .venv/.ready ## Resolve all dependencies anew
 	$(UV) pip compile pyproject.toml --all-extras --universal --generate-hashes --no-annotate --no-header -q -U -o .venv/all.lock
 	awk '/^[a-z]/ { torch = /^(torch|triton|nvidia-|cuda-)/ } { print > (torch ? "requirements-torch.lock" : "requirements.lock") }' .venv/all.lock
+
+secrets: .env .secrets/owner_password .secrets/worker_password ## Make what docker-compose.yml needs; keeps what exists
+
+.env:
+	@id="$$(head -c 16 /dev/urandom | base64 | tr '+/' '-_' | tr -d '=' | sed 's/^-/A/')" \
+	&& sed "s/^KAFKA_CLUSTER_ID=.*/KAFKA_CLUSTER_ID=$$id/" .env.example > $@
+
+# The folder keeps other users out; the files themselves must be readable for the users of the containers.
+.secrets/%_password:
+	@mkdir -p -m 700 $(@D)
+	@head -c 24 /dev/urandom | base64 > $@
+	@chmod 444 $@
 
 clean: ## Remove everything that was made
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

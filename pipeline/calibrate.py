@@ -91,7 +91,7 @@ def calibrate(
     preparation: Preparation,
     model: Model,
     score: Score,
-    origin: Float64s,
+    origin: Float64s | None,
     *,
     device: str = "cpu",
     now: datetime,
@@ -103,7 +103,7 @@ def calibrate(
 
     Args:
         score: plain energy at the request's temperature.
-        origin: o of the model's head, see scoring/residual.py.
+        origin: o of the model's head, see scoring/residual.py; None: found from the outputs themselves.
         device: where the residual is computed.
         rng: the same seed gives the same split, so that a score recommended by one card can be
             calibrated next without having been chosen on its own quantile.
@@ -155,7 +155,7 @@ def calibrate(
     card = blind_spot_card(examined, d, calibrated, request.target_fpr)
     space = scores[d][0] if shaped and d is not None else None
     reference = replace(_reference(request, sums, now), residual=space, card=card)
-    return Calibration(reference, tuple(reader.failed), reader.n - len(reader.hashes))
+    return Calibration(reference, reader.failed, reader.n - len(reader.hashes))
 
 
 class _Reader:
@@ -174,7 +174,7 @@ class _Reader:
         self._model = model
         self._threads = threads
         self._progress = progress
-        self.failed: list[tuple[Path, str]] = []
+        self._failed: list[tuple[int, str]] = []
         self.hashes: set[bytes] = set()
         self.n = 0
 
@@ -183,16 +183,21 @@ class _Reader:
         indices = part.tolist()
         paths = [self._paths[index] for index in indices]
         for scored in score_files(paths, self._preparation, self._model, score, threads=self._threads):
-            self.failed += [(paths[at], why) for at, why in scored.failed]
+            self._failed += [(indices[at], why) for at, why in scored.failed]
             self.hashes |= {image.value_sha256 for image in scored.images}
             self.n += len(scored.images)
             if scored.images:
                 yield replace(scored, files=tuple(indices[at] for at in scored.files))
             self._progress(len(scored.files) + len(scored.failed))
 
+    @property
+    def failed(self) -> tuple[tuple[Path, str], ...]:
+        """What could not be used, and why, in the order of the files."""
+        return tuple((self._paths[index], why) for index, why in sorted(self._failed))
+
     def nothing_usable(self) -> str:
         """Why there is no reference."""
-        why = f"; the first: {self.failed[0][0]}: {self.failed[0][1]}" if self.failed else ""
+        why = "".join(f"; the first: {path}: {why}" for path, why in self.failed[:1])
         return f"none of {len(self._paths)} files is an image that the model can score{why}"
 
 

@@ -1,5 +1,15 @@
 """Every error that oodwatch raises on purpose. The message says what, where and the cure."""
 
+import re
+
+# Up to the last @ of the word: a password may hold anything, and too much masked does no harm.
+_PASSWORD = re.compile(r"(://[^:/?#@\s]*):\S+@")
+
+
+def masked(text: str) -> str:
+    """The text with every password in it (as in scheme://user:password@host) replaced by ***."""
+    return _PASSWORD.sub(r"\1:***@", text)
+
 
 class OodwatchError(Exception):
     """Root of all errors that a user can answer; printed as one line.
@@ -29,6 +39,10 @@ class EnvironmentFault(OodwatchError):
     """The log, the database, the disk or the device does not answer; trying again may help."""
 
     exit_code = 4
+
+
+class StuckThread(EnvironmentFault):
+    """A thread does not come back, perhaps from native code; nothing may wait for it, not even the exit."""
 
 
 class InconsistentLog(OodwatchError):

@@ -25,7 +25,7 @@ from pipeline.scoring.evaluation import (
     shares_in_bins,
     threshold_at,
 )
-from pipeline.scoring.residual import fit_residual_spaces, origin_of_outputs
+from pipeline.scoring.residual import fit_residual_spaces
 from pipeline.shift.threshold import conformal_threshold
 from pipeline.stages.gathering import Gathered, Key, Pictured
 from pipeline.stages.sets import OutputSet
@@ -160,8 +160,7 @@ def _residual_space(
                 "energy+residual needs features, and the ID set has none: add an array `features` to the .npz"
             )
         d = max(1, width // 4) if dimensions is None else dimensions
-        at = origin_of_outputs(outputs) if origin is None else origin
-        return fit_residual_spaces(outputs, at, (d,))[d], None
+        return fit_residual_spaces(outputs, origin, (d,))[d], None
     except RefusedError as why:
         if dimensions is not None:
             raise

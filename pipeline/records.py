@@ -269,6 +269,8 @@ class ScoredBatch:
     scores: Scores
     projected: Float64s  # (n, d)
     dead: tuple[tuple[int, DeadLetter], ...]  # (range index, letter)
+    prepare_s: float = 0.0  # from the poll of its oldest range to the last image's pixels, seconds
+    infer_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from platformdirs import user_state_path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -28,6 +29,7 @@ class SourceSettings(_Section):
     """Where images come from."""
 
     url: str | None = None
+    kafka: dict[str, str | int | float | bool] = Field(default_factory=dict)  # checked where the client is made
 
 
 class LimitSettings(_Section):
@@ -47,6 +49,7 @@ class WorkerSettings(_Section):
     max_megabytes_in_flight: int = Field(256, gt=0)
     decode_threads: int | None = Field(None, gt=0)
     max_segments: int = Field(1000, gt=0)
+    stall_seconds: float = Field(10, gt=0)
     device: str = "auto"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     compile: bool = False
@@ -71,6 +74,19 @@ class RetentionSettings(_Section):
         return timedelta(days=self.days)
 
 
+class HttpSettings(_Section):
+    """Where probes and scrapes are answered."""
+
+    listen: str = "127.0.0.1:9108"  # HOST:PORT, or off
+
+
+class LogSettings(_Section):
+    """What a long-running command says on stderr."""
+
+    format: Literal["auto", "text", "json"] = "auto"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
 class Settings(BaseSettings):
     """Everything a person can set."""
 
@@ -78,6 +94,7 @@ class Settings(BaseSettings):
 
     state_dir: Path = Field(default_factory=lambda: user_state_path("oodwatch"))
     database: str | None = None
+    database_password_file: Path | None = None
     model: Path | None = None
     deployment: str | None = None
     reference: str | None = None
@@ -86,6 +103,8 @@ class Settings(BaseSettings):
     worker: WorkerSettings = WorkerSettings()
     samples: SampleSettings = SampleSettings()
     retention: RetentionSettings = RetentionSettings()
+    http: HttpSettings = HttpSettings()
+    log: LogSettings = LogSettings()
 
     @field_validator("source", mode="before")
     @classmethod
@@ -94,8 +113,12 @@ class Settings(BaseSettings):
 
     @property
     def database_url(self) -> str:
-        """The database, by default a SQLite file in the state directory."""
-        return self.database or f"sqlite:///{self.state_dir / 'oodwatch.db'}"
+        """The database, by default a SQLite file in the state directory. Holds the password: never log it.
+
+        Raises UsageError: the password's file cannot be read, is empty, or has no use.
+        """
+        url = self.database or f"sqlite:///{self.state_dir / 'oodwatch.db'}"
+        return url if self.database_password_file is None else _with_password(url, self.database_password_file)
 
     @classmethod
     def settings_customise_sources(
@@ -107,6 +130,12 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Flags, then the environment, then the file named by OODWATCH_CONFIG or ./oodwatch.toml."""
+        if isinstance(env_settings, EnvSettingsSource):
+            # Written out, a URL leaves alone what is set beside it, as the credentials of source.kafka.
+            short, written_out = "oodwatch_source", "oodwatch_source__url"
+            env_settings.env_vars = {
+                written_out if name == short else name: value for name, value in env_settings.env_vars.items()
+            }
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, _config_file())
 
 
@@ -121,11 +150,35 @@ def load_settings(**flags: Any) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
-        raise UsageError(
-            f"setting {name} = {first.get('input')!r}: {first['msg']}; see `oodwatch init` for all settings"
-        ) from error
+        unknown = first["type"] == "extra_forbidden"
+        said = "there is no such setting" if unknown else first["msg"]
+        value = "" if unknown else f" = {first.get('input')!r}"  # under an unknown name may stand a secret
+        raise UsageError(f"setting {name}{value}: {said}; see `oodwatch init` for all settings") from error
     except ValueError as error:  # TOML that does not parse
         raise UsageError(f"{_config_file()}: {error}") from error
+
+
+def _with_password(url: str, file: Path) -> str:
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    setting = f"setting database_password_file = {str(file)!r}"
+    try:
+        password = file.read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        said = error.strerror if isinstance(error, OSError) else "is no UTF-8 text"
+        raise UsageError(f"{setting}: {said}; name a text file that user {os.getuid()} may read") from error
+    if not password:
+        raise UsageError(f"{setting}: the file is empty; write the password into it")
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        return url  # whoever opens it says what is wrong
+    if parsed.get_backend_name() == "sqlite":
+        raise UsageError(f"{setting}: {url} has no password; name a server with database, or drop this setting")
+    if parsed.password is not None:
+        raise UsageError(f"{setting}: the database URL {parsed} holds a password too; keep one of them")
+    return parsed.set(password=password).render_as_string(hide_password=False)
 
 
 def _config_file() -> Path:
@@ -140,12 +193,27 @@ TEMPLATE = """\
 # Lines that begin with '#' show the defaults.
 
 # database = "sqlite:////var/lib/oodwatch/oodwatch.db"   # a SQLAlchemy URL; default: in the state directory
+# database_password_file = "/run/secrets/database"       # read when the database is opened; not for SQLite
 # model = "models/digits"                                # a package made by `oodwatch package`
 # deployment = "digits"                                  # default: the model's name
 # reference = "digits-r1"                                # default: the newest of the model
 
 [source]
-# url = "spool:/var/lib/oodwatch/spool/images"
+# url = "spool:/var/lib/oodwatch/spool/images"           # or "kafka://kafka-1:9092,kafka-2:9092/images"
+
+# Every security and network setting of kafka-python, under its own name (OODWATCH_SOURCE__KAFKA__SASL_MECHANISM).
+# A secret may come from a file: the setting's name with _file behind it.
+[source.kafka]
+# group_instance_id = "gpu-7"                            # a name of its own for each worker: a restart then
+#                                                        # stalls nobody; the session lasts 30 s instead of 10 s
+# security_protocol = "PLAINTEXT"                        # SSL, SASL_PLAINTEXT, SASL_SSL
+# ssl_cafile = "/etc/oodwatch/ca.pem"                    # also ssl_certfile, ssl_keyfile, ssl_password_file, ...
+# sasl_mechanism = "SCRAM-SHA-512"                       # PLAIN, SCRAM-SHA-256, OAUTHBEARER, GSSAPI, AWS_MSK_IAM
+# sasl_plain_username = "oodwatch"
+# sasl_plain_password_file = "/run/secrets/kafka_password"
+# sasl_oauth_token_file = "/run/secrets/kafka_token"     # read at every connection
+# metadata_max_age_ms = 30000                            # how late an added partition is noticed
+# fetch_max_bytes = 16777216
 
 [limits]                      # more than this becomes a dead letter, with its reason
 # max_bytes = 20971520
@@ -159,6 +227,7 @@ TEMPLATE = """\
 # max_megabytes_in_flight = 256
 # decode_threads = 2          # default: one fewer than there are cores, at most 8
 # max_segments = 1000         # images of later segments are counted as "other"
+# stall_seconds = 10          # records wait, polls bring none: the worker ends, to be started again
 # device = "auto"             # cpu, cuda, cuda:1
 # dtype = "float32"           # bfloat16, float16: the backbone only; needs a reference of its own
 # compile = false             # torch.compile: slower start, faster batches
@@ -167,6 +236,13 @@ TEMPLATE = """\
 # per_segment_and_minute = 4  # the strangest so many, and as many random ones
 # pictures = true             # false keeps no image at all: no thumbnail, no features, no logits
 # max_samples = 200000        # the oldest go first
+
+[http]
+# listen = "127.0.0.1:9108"   # /livez, /readyz, /metrics, /version; 0.0.0.0:9108 for other machines, or "off"
+
+[log]
+# format = "auto"             # text on a terminal, else json
+# level = "info"              # debug, warning, error
 
 [retention]
 # days = 730                  # scores, dead letters, samples; an older event time is a dead letter

@@ -16,21 +16,23 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from pipeline.errors import EnvironmentFault
+from pipeline.errors import StuckThread
 from pipeline.ingest.source import Subscription
 from pipeline.records import Bounds, Range, ScoredBatch
-from pipeline.stages.flow import InFlight
+from pipeline.stages.flow import InFlight, Progress
 from pipeline.stages.inference import Inference
 from pipeline.stages.intake import Intake
 from pipeline.stages.preparation import Preparation, Prepared
-from pipeline.stages.writer import Progress, Writer
+from pipeline.stages.writer import Writer
+from pipeline.telemetry.health import Pulse, WorkerState, stacks
 
 logger = logging.getLogger(__name__)
 
 _BEAT_S = 0.05  # how long a thread waits at most before it looks around
 _DECODE_CHUNK = 16  # records a task: enough to hide the pool's own cost
+_ENDING_S = 5.0  # of the drain deadline: what threads have to come round and end
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +42,7 @@ class Pace:
     max_batch: int = 256
     max_wait_s: float = 0.05  # a batch leaves at the latest when its oldest record is this old
     decode_threads: int = 2
-    drain_deadline_s: float = 20.0
-    poll_silence_s: float = 60.0  # a poll thread that does not return for so long ends the worker
+    drain_deadline_s: float = 17.0  # from the wish to stop until `run` returns; the process ends within 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,8 @@ class Worker:
         in_flight: InFlight,
         give_up: threading.Event,
         pace: Pace,
-        housekeeping: Callable[[], None] = lambda: None,
+        pulse: Pulse,
+        housekeeping: Sequence[Callable[[], None]] = (),
     ) -> None:
         self._subscription = subscription
         self._intake = intake(self._prepare)
@@ -80,50 +82,72 @@ class Worker:
         self._in_flight = in_flight
         self._give_up = give_up  # ends retries; set when the deadline has passed or a thread has failed
         self._pace = pace
+        self._pulse = pulse
         self._housekeeping = housekeeping
         self._pool = ThreadPoolExecutor(pace.decode_threads, thread_name_prefix="decode")
         self._waiting: queue.SimpleQueue[_Waiting] = queue.SimpleQueue()
         self._scored: queue.Queue[ScoredBatch] = queue.Queue(maxsize=4)
         self._finished = threading.Event()
+        self._orderly = False  # nothing is left undone: the writer may say so in the database
         self._failure: BaseException | None = None
-        self._last_poll = time.monotonic()
 
     @property
     def progress(self) -> Progress:
         """What has been stored so far."""
         return self._writer.progress
 
+    def state(self) -> WorkerState:
+        """What the worker is doing now, for probes, scrapes and heartbeats. Any thread may ask."""
+        return WorkerState(
+            lag={partition: self._writer.cursors.lag(partition) for partition in self._intake.partitions},
+            unpositioned=self._intake.unpositioned,
+            standby=self._subscription.standby,
+            trouble=self._writer.retry.trouble,
+            paused=self._intake.paused,
+            in_flight_records=self._in_flight.records,
+            in_flight_bytes=self._in_flight.bytes,
+            batch_cap=self._inference.cap,
+            progress=self._writer.progress,
+        )
+
     def run(self, stop: threading.Event, *, drain_to: Sequence[Bounds] | None = None) -> Progress:
         """Work until `stop` is set or, with `drain_to`, until every partition's end there is passed.
 
         Returns after everything in flight is stored, or after the drain deadline: leaving work
-        undone is safe, the cursor stands before it. Raises what ended a thread.
+        undone is safe, the cursor stands before it. Raises what ended a thread, and StuckThread where
+        one shows no life: it cannot be ended, so the process must be.
         """
         threads = [
-            threading.Thread(target=self._guarded, args=(turn,), name=name, daemon=True)
-            for name, turn in (("poll", self._poll), ("model", self._infer), ("writer", self._write))
+            threading.Thread(target=self._guarded, args=(name, turn, end), name=name, daemon=True)
+            for name, turn, end in (
+                ("poll", self._poll, _nothing),
+                ("model", self._infer, _nothing),
+                ("writer", self._write, self._writer.end),
+            )
         ]
         for thread in threads:
             thread.start()
         while not (stop.wait(_BEAT_S) or self._failure or self._drained(drain_to)):
-            self._check_poll_thread()
+            self._check_threads()
         self._intake.stop_fetching()
         deadline = time.monotonic() + self._pace.drain_deadline_s
-        while self._in_flight.records and not self._failure and time.monotonic() < deadline:
+        while self._in_flight.records and not self._failure and time.monotonic() < deadline - _ENDING_S:
             self._finished.wait(_BEAT_S)
+        self._orderly = not self._in_flight.records and self._failure is None
         self._finished.set()
         self._give_up.set()
         for thread in threads:
-            thread.join(timeout=5.0)
+            thread.join(timeout=max(0.0, deadline - time.monotonic()))
         self._pool.shutdown(wait=False, cancel_futures=True)
+        if left := [thread.name for thread in threads if thread.is_alive()]:
+            logger.warning("leaving %s at work: nothing is lost, the cursor stands before it", ", ".join(left))
+        if not threads[0].is_alive():  # two threads must never touch it; a member that is gone is noticed anyway
+            self._subscription.close()
         if self._failure is not None:
             raise self._failure
-        self._writer.end()
-        self._subscription.close()
         return self._writer.progress
 
     def _poll(self) -> None:
-        self._last_poll = time.monotonic()
         self._intake.step(_BEAT_S)
 
     def _prepare(self, portion: Range) -> None:
@@ -139,13 +163,15 @@ class Worker:
         gathered = self._gather()
         if not gathered:
             return
-        batch = self._inference.score_ranges(
-            [waiting.portion for waiting in gathered], [waiting.results() for waiting in gathered]
-        )
+        prepared = [waiting.results() for waiting in gathered]
+        ready = time.monotonic()
+        batch = self._inference.score_ranges([waiting.portion for waiting in gathered], prepared)
+        batch = replace(batch, prepare_s=ready - gathered[0].since, infer_s=time.monotonic() - ready)
         while not self._finished.is_set():
             try:
                 self._scored.put(batch, timeout=_BEAT_S)
             except queue.Full:
+                self._pulse.beat("model")  # waiting for a database that is tried again is no silence
                 continue
             return
 
@@ -170,13 +196,17 @@ class Worker:
         self._writer.answer_requests()
         with contextlib.suppress(queue.Empty):
             self._writer.store(self._scored.get(timeout=_BEAT_S))
-        self._housekeeping()
+        for chore in self._housekeeping:
+            chore()
 
-    def _guarded(self, turn: Callable[[], None]) -> None:
+    def _guarded(self, name: str, turn: Callable[[], None], end: Callable[[], None]) -> None:
         """Repeat a thread's turn; whatever it cannot answer ends the worker, with the reason."""
         try:
             while not self._finished.is_set():
+                self._pulse.beat(name)
                 turn()
+            if self._orderly:
+                end()
         except BaseException as failure:
             if self._failure is None:
                 self._failure = failure
@@ -188,9 +218,16 @@ class Worker:
         positions = self._writer.progress.positions
         return all(positions.get(bounds.partition, -1) >= bounds.end for bounds in targets)
 
-    def _check_poll_thread(self) -> None:
-        silent_s = time.monotonic() - self._last_poll
-        if silent_s > self._pace.poll_silence_s:
+    def _check_threads(self) -> None:
+        if silent := self._pulse.silent():
             self._finished.set()
             self._give_up.set()
-            raise EnvironmentFault(f"the log's client has not returned from a poll for {silent_s:.0f} s")
+            logger.critical("a thread does not come back\n%s", stacks())
+            raise StuckThread(
+                "; ".join(map(str, silent)) + "; the process ends, so that its supervisor starts it anew:"
+                " it goes on where the database stands"
+            )
+
+
+def _nothing() -> None:
+    """A thread without last words."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.assembly.calibrating import run_calibration
@@ -15,7 +16,7 @@ from pipeline.ingest.spool import NewRecord, Spool
 from pipeline.models.packaging import make_package
 from pipeline.models.preprocessing import Preprocessing
 from pipeline.settings import Settings, SourceSettings, load_settings
-from pipeline.stages.writer import Progress
+from pipeline.stages.flow import Progress
 
 SIDE = 8
 ARCHITECTURE = '''
@@ -49,7 +50,7 @@ class Tiny(nn.Module):
         if how == "die":
             os._exit(139)
         if how == "raise":
-            raise ValueError("magic pixel")
+            raise ValueError("magic\\0pixel")
         if how == "oom":
             raise torch.OutOfMemoryError("magic pixel is too large")
 
@@ -59,24 +60,40 @@ def tiny():
 '''
 
 
-def png(seed: int, *, magic: bool = False) -> bytes:
+def pixels(seed: int, *, magic: bool = False) -> NDArray[np.uint8]:
     """A small random picture; the magic one makes the tiny model misbehave."""
-    pixels = np.random.default_rng(seed).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
-    pixels[0, 0] = (255, 0, 255) if magic else (0, 0, 0)
+    picture = np.random.default_rng(seed).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+    picture[0, 0] = (255, 0, 255) if magic else (0, 0, 0)
+    return picture
+
+
+def png(seed: int, *, magic: bool = False) -> bytes:
+    """The same as a file."""
     out = io.BytesIO()
-    Image.fromarray(pixels).save(out, "PNG")
+    Image.fromarray(pixels(seed, magic=magic)).save(out, "PNG")
     return out.getvalue()
+
+
+def energies(pictures: NDArray[np.uint8], weights: Path) -> NDArray[np.float64]:
+    """What the tiny model's energies are, at temperature 1, by plain NumPy: (B, SIDE, SIDE, 3) -> (B,)."""
+    head = torch.load(weights, weights_only=True)
+    half = SIDE // 2
+    quadrants = pictures.reshape(-1, 2, half, 2, half, 3).mean(axis=(2, 4)) / 255.0
+    features = quadrants.transpose(0, 3, 1, 2).reshape(len(pictures), -1)
+    logits = features @ head["head.weight"].numpy().T.astype(np.float64) + head["head.bias"].numpy()
+    return -np.asarray(np.logaddexp.reduce(logits, axis=1))
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """Where everything is."""
+    """Where everything is; the database by default beside it."""
 
     home: Path
+    database_url: str | None = None
 
     @property
     def database(self) -> str:
-        return f"sqlite:///{self.home / 'oodwatch.db'}"
+        return self.database_url or f"sqlite:///{self.home / 'oodwatch.db'}"
 
     @property
     def source(self) -> str:
@@ -107,7 +124,7 @@ class Deployment:
         return run_worker(self.settings(**worker), start_at="earliest", drain=True, stop=threading.Event())
 
 
-def make_deployment(home: Path, *, images: int = 220) -> Deployment:
+def make_deployment(home: Path, *, images: int = 220, database_url: str | None = None) -> Deployment:
     """Package, calibrate on random pictures, nothing produced yet."""
     torch.set_num_threads(1)
     home.mkdir(parents=True, exist_ok=True)
@@ -128,7 +145,7 @@ def make_deployment(home: Path, *, images: int = 220) -> Deployment:
     folder.mkdir(exist_ok=True)
     for i in range(images):
         (folder / f"{i:04d}.png").write_bytes(png(10_000 + i))
-    deployment = Deployment(home)
+    deployment = Deployment(home, database_url)
     files: list[tuple[Path, str | None]] = [(path, None) for path in sorted(folder.iterdir())]
     run_calibration(deployment.settings(), files, target_fpr=0.05, temperature=1.0, representative=False)
     return deployment

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.assembly.parts import decode_threads, energy_score, open_database_of, open_model
+from pipeline.assembly.parts import decode_threads, energy_score, open_database_of, open_model, residual_origin
 from pipeline.calibrate import Calibration, Request, calibrate, quantile_size
 from pipeline.records import ENERGY, utc_now
-from pipeline.scoring.residual import origin_of_head
 from pipeline.settings import Settings
 from pipeline.shift.threshold import conformal_rank
 from pipeline.storage.engine import reading, translated_errors
@@ -52,7 +51,7 @@ def run_calibration(
         parts.preparation,
         parts.classifier,
         energy_score(temperature),
-        origin_of_head(*parts.classifier.head()),
+        residual_origin(parts.classifier),
         device=str(parts.classifier.device),
         now=utc_now(),
         rng=np.random.default_rng(0),

@@ -8,13 +8,19 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import Engine
 
-from pipeline.assembly.parts import ModelParts, decode_threads, energy_score, open_database_of, open_model
+from pipeline.assembly.parts import (
+    ModelParts,
+    decode_threads,
+    energy_score,
+    open_database_of,
+    open_model,
+    residual_origin,
+)
 from pipeline.errors import UsageError
 from pipeline.evaluate import Evaluation, Plan, evaluate
 from pipeline.ingest.image_files import labelled_images
 from pipeline.ingest.outputs_file import OutputsFile
 from pipeline.records import Float64s
-from pipeline.scoring.residual import origin_of_head
 from pipeline.settings import Settings
 from pipeline.shift.threshold import conformal_rank
 from pipeline.stages.sets import FileSet, ImageSet, OutputSet, SampleSet
@@ -66,8 +72,8 @@ class _Opener:
         return () if self._parts is None else self._parts.package.spec.classes
 
     def origin(self) -> Float64s | None:
-        """o of the model's head; None without a model."""
-        return None if self._parts is None else origin_of_head(*self._parts.classifier.head())
+        """o of the model's head; None without a model, and for a program."""
+        return None if self._parts is None else residual_origin(self._parts.classifier)
 
     def open(self, name: str, text: str) -> OutputSet:
         """The set that a text means."""

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Engine
 
 from pipeline.errors import UsageError
-from pipeline.records import Outputs, Reference, Scores, utc_now
-from pipeline.settings import Settings, SourceSettings, load_settings
-from pipeline.storage.engine import open_database
+from pipeline.records import Float64s, Outputs, Reference, Scores, utc_now
+from pipeline.settings import HttpSettings, Settings, load_settings
+from pipeline.storage.engine import open_database, reading, translated_errors
+from pipeline.storage.references import find_reference
 
 if TYPE_CHECKING:
     from pipeline.models.classifier import Classifier
@@ -43,15 +44,20 @@ def settings_from(
     device: str | None = None,
     dtype: str | None = None,
     max_batch: int | None = None,
+    http: str | None = None,
+    log_format: str | None = None,
 ) -> Settings:
     """Settings with the flags of a command; None = not given."""
     settings = load_settings(
         database=database,
-        source=None if source is None else SourceSettings(url=source),
+        source=None if source is None else {"url": source},
         model=model,
         deployment=deployment,
         reference=reference,
+        http=None if http is None else HttpSettings(listen=http),
     )
+    if log_format is not None:
+        settings = load_settings(**{**dict(settings), "log": {**settings.log.model_dump(), "format": log_format}})
     chosen = {
         name: value
         for name, value in (("device", device), ("dtype", dtype), ("max_batch", max_batch))
@@ -80,10 +86,14 @@ def open_model(settings: Settings) -> ModelParts:
     """Load the package and put the model on its device."""
     from pipeline.models.classifier import Classifier
     from pipeline.models.package import load_package
+    from pipeline.models.process import calm_blas, keep_freed_memory
 
+    calm_blas()
     package = load_package(required_model(settings))
     worker = settings.worker
     classifier = Classifier(package, device=worker.device, dtype=worker.dtype, compile=worker.compile)
+    if classifier.device.type == "cpu":
+        keep_freed_memory()
     return ModelParts(package, classifier, make_preparation(settings, package))
 
 
@@ -131,6 +141,32 @@ def score_of(reference: Reference, classifier: Classifier) -> Callable[[Outputs]
     from pipeline.scoring.residual import EnergyResidualScore
 
     return EnergyResidualScore(reference.residual, reference.temperature, classifier.device)
+
+
+def residual_origin(classifier: Classifier) -> Float64s | None:
+    """o of the residual, from the head; None for a program, whose outputs must say where it lies."""
+    from pipeline.scoring.residual import origin_of_head
+
+    head = classifier.head()
+    return None if head is None else origin_of_head(*head)
+
+
+def matching_reference(engine: Engine, *, name: str | None, model_id: str, dtype: str) -> Reference:
+    """The named reference, by default the model's newest.
+
+    Raises UsageError where there is none, or where energies would not be comparable with it.
+    """
+    from pipeline.ingest.decode import DECODER
+
+    with translated_errors(engine.url), reading(engine).connect() as conn:
+        reference = find_reference(conn, name=name, model_id=model_id)
+    for what, has, needs in (("decoder", DECODER, reference.decoder), ("dtype", dtype, reference.dtype)):
+        if has != needs:
+            raise UsageError(
+                f"reference {reference.name} was made with {what} {needs!r}, this worker has {has!r}: energies"
+                " would not be comparable; run `oodwatch calibrate` here, or install what the reference used"
+            )
+    return reference
 
 
 def open_database_of(settings: Settings) -> Engine:

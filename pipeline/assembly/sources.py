@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING, Protocol
 
 from pipeline.errors import UsageError
 from pipeline.ingest.source import Subscription, Topic
-from pipeline.ingest.spool import SpoolTopic, parse_spool_url
+from pipeline.ingest.spool import NewRecord, Spool, SpoolTopic, parse_spool_url
 from pipeline.ingest.spool_subscription import SpoolSubscription
 from pipeline.records import Bounds
-from pipeline.stages.writer import StartAt
+from pipeline.stages.cursors import StartAt
 from pipeline.storage.schema import to_microseconds
+
+if TYPE_CHECKING:
+    from pipeline.ingest.kafka_options import KafkaOptions
+
+#: One-shot commands give up after so long without an answer.
+TIMEOUT_S = 10.0
+
+
+class Appender(Protocol):
+    """Where `produce` sends records to."""
+
+    def append(self, records: Sequence[NewRecord]) -> Sequence[tuple[int, int] | None]:
+        """Append durably; (partition, offset) of each, None where it was refused."""
+
+    def close(self) -> None:
+        """Let go of the log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,17 +40,56 @@ class Source:
     subscription: Subscription
 
 
-def open_topic(url: str) -> Topic:
+def open_topic(url: str, kafka: Mapping[str, object], *, timeout_s: float = TIMEOUT_S) -> Topic:
     """What the log says about itself."""
-    directory, topic = parse_spool_url(_supported(url))
-    return SpoolTopic(directory, topic)
+    if _is_kafka(url):
+        from pipeline.ingest.kafka_topic import KafkaTopic
+
+        return KafkaTopic(kafka_options(url, kafka), timeout_s=timeout_s)
+    return SpoolTopic(*parse_spool_url(url))
 
 
-def open_source(url: str, *, group: str, max_records: int, max_bytes: int) -> Source:
+def open_source(url: str, kafka: Mapping[str, object], *, group: str, max_records: int, max_bytes: int) -> Source:
     """A member of the group that reads the log."""
-    directory, topic = parse_spool_url(_supported(url))
+    if _is_kafka(url):
+        from pipeline.ingest.kafka_subscription import KafkaSubscription
+        from pipeline.ingest.kafka_topic import KafkaTopic
+
+        options = kafka_options(url, kafka)
+        member = KafkaSubscription(options, group=group, max_records=max_records, max_bytes=max_bytes)
+        return Source(KafkaTopic(options), member)
+    directory, topic = parse_spool_url(url)
     subscription = SpoolSubscription(directory, topic, group=group, max_records=max_records, max_bytes=max_bytes)
     return Source(SpoolTopic(directory, topic), subscription)
+
+
+def open_appender(
+    url: str,
+    kafka: Mapping[str, object],
+    *,
+    partitions: int | None,
+    timeout_s: float,
+    on_refused: Callable[[NewRecord, str], None],
+) -> Appender:
+    """Somewhere to append to; a spool is made where there is none, a topic is not."""
+    if not _is_kafka(url):
+        return Spool(*parse_spool_url(url), partitions=partitions)
+    from pipeline.ingest.kafka_producer import KafkaAppender
+
+    if partitions is not None:
+        raise UsageError("--partitions: a Kafka topic is made by `oodwatch topics ensure --partitions N`")
+    return KafkaAppender(kafka_options(url, kafka), timeout_s=timeout_s, on_refused=on_refused)
+
+
+def kafka_options(url: str, kafka: Mapping[str, object]) -> KafkaOptions:
+    """The checked settings of a Kafka source."""
+    try:
+        from pipeline.ingest.kafka_options import read_options
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"source {url}: the Python package {error.name} is missing; install kafka-python[crc32c,lz4,zstd]"
+        ) from error
+    return read_options(url, kafka)
 
 
 def start_from(text: str) -> StartAt:
@@ -63,7 +120,5 @@ def parse_time(flag: str, text: str) -> datetime:
     return at
 
 
-def _supported(url: str) -> str:
-    if url.startswith("kafka://"):
-        raise UsageError(f"source {url}: this release reads spools only; write spool:DIR/topic")
-    return url
+def _is_kafka(url: str) -> bool:
+    return url.startswith("kafka:")

@@ -1,15 +1,18 @@
 """The command line: which commands there are, and how every error becomes one line and an exit code."""
 
+import contextlib
 import logging
+import os
 import sys
+import threading
 from collections.abc import Callable
 from importlib.metadata import version
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
-from pipeline.cli import admin, data, evaluation, model, run
-from pipeline.errors import OodwatchError
+from pipeline.cli import admin, data, evaluation, model, operations, run, topics
+from pipeline.errors import OodwatchError, masked
 
 app = typer.Typer(
     name="oodwatch",
@@ -33,8 +36,8 @@ PANELS: dict[str, dict[str, Callable[..., Any]]] = {
         "card": model.card,
     },
     "Run": {"produce": data.produce, "worker": run.worker},
-    "Look": {"ledger": data.ledger, "dead-letters": data.dead_letters},
-    "Administer": {"init": admin.init, "migrate": admin.migrate, "forget": data.forget},
+    "Look": {"ledger": data.ledger, "dead-letters": data.dead_letters, "health": operations.health},
+    "Administer": {"doctor": operations.doctor, "init": admin.init, "migrate": admin.migrate, "forget": data.forget},
 }
 for panel, commands in PANELS.items():
     for name, function in commands.items():
@@ -42,6 +45,9 @@ for panel, commands in PANELS.items():
 export = typer.Typer(help="Write stored rows to a file.", no_args_is_help=True)
 export.command("scores")(data.export_scores)
 app.add_typer(export, name="export", rich_help_panel="Look")
+topic_commands = typer.Typer(help="Make or check the topic of a Kafka source.", no_args_is_help=True)
+topic_commands.command("ensure")(topics.ensure)
+app.add_typer(topic_commands, name="topics", rich_help_panel="Administer")
 
 
 def _print_version(wanted: bool) -> None:
@@ -62,18 +68,39 @@ def _root(
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
+    if not verbose:
+        # kafka-python reports every attempt to connect; what matters of it reaches the user as one line.
+        logging.getLogger("kafka").setLevel(logging.CRITICAL)
 
 
 def main() -> None:
     """Run a command; errors that a user can answer end as one line on stderr."""
     try:
         app()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except OodwatchError as error:
-        typer.echo(f"oodwatch: {error}", err=True)
-        sys.exit(error.exit_code)
+        typer.echo("oodwatch: " + masked(str(error)).replace("\n", " "), err=True)
+        code = error.exit_code
     except KeyboardInterrupt:
         typer.echo("oodwatch: interrupted", err=True)
-        sys.exit(130)
+        code = 130
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
+    _leave(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process, also where a thread does not come back from native code.
+
+    The interpreter would wait for it for ever, also for a daemon that belongs to a pool. Nothing is
+    lost: what counts was committed before.
+    """
+    if threading.active_count() > 1:
+        logging.shutdown()
+        with contextlib.suppress(OSError):  # whoever read it has gone
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

@@ -12,15 +12,17 @@ from pipeline.cli.output import (
     Deployment,
     Json,
     Source,
+    Timeout,
     note,
     print_json,
     print_lines,
     progress_bar,
 )
 from pipeline.errors import EnvironmentFault, UsageError
-from pipeline.records import Partition
 
 if TYPE_CHECKING:
+    from pipeline.records import Partition
+    from pipeline.settings import Settings
     from pipeline.storage.forgetting import Subject
 
 
@@ -45,21 +47,24 @@ def produce(
     ] = None,
     interval: Annotated[float, typer.Option(metavar="S", help="Seconds between event times, with --start.")] = 1.0,
     header: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="One more header; repeatable.")] = None,
-    keep_hours: Annotated[float | None, typer.Option(help="Delete older records from the log.")] = None,
+    keep_hours: Annotated[float | None, typer.Option(help="Delete older records from the spool.")] = None,
     keep_megabytes: Annotated[float | None, typer.Option(help="Delete the oldest records beyond this size.")] = None,
+    timeout: Timeout = 10.0,
     as_json: Json = False,
 ) -> None:
     """Send images to a log. A record's id is its path below the argument that named it.
+
+    To Kafka with an idempotent producer that waits for all in-sync brokers; what they refuse is listed.
 
     Example: oodwatch produce photos --source spool:spool/images --segment-from-folder --rate 20
     """
     from datetime import timedelta
 
     from pipeline.assembly.parts import required_source, settings_from
-    from pipeline.assembly.sources import parse_time
+    from pipeline.assembly.sources import open_appender, parse_time
     from pipeline.ingest.image_files import find_regular_files
     from pipeline.ingest.produce import ProducePlan, messages, send
-    from pipeline.ingest.spool import Retention, Spool, parse_spool_url
+    from pipeline.ingest.spool import NewRecord, Retention, Spool
     from pipeline.records import utc_now
 
     if segment is not None and segment_from_folder:
@@ -78,26 +83,39 @@ def produce(
     files = find_regular_files(images)
     if not files:
         raise UsageError(f"{', '.join(map(str, images))}: no file in it")
-    directory, topic = parse_spool_url(required_source(settings_from(source=source)))
+    settings = settings_from(source=source)
     retention = Retention(
         max_age=None if keep_hours is None else timedelta(hours=keep_hours),
         max_bytes=None if keep_megabytes is None else int(keep_megabytes * 2**20),
     )
-    spool = Spool(directory, topic, partitions=partitions)
     failed: list[tuple[str, str]] = []
+
+    def refused(record: NewRecord, why: str) -> None:
+        failed.append(((dict(record.headers).get("id") or b"?").decode(), why))
+
+    log = open_appender(
+        required_source(settings),
+        settings.source.kafka,
+        partitions=partitions,
+        timeout_s=timeout,
+        on_refused=refused,
+    )
     try:
+        if retention != Retention() and not isinstance(log, Spool):
+            raise UsageError("--keep-*: a Kafka topic has its own retention; see `oodwatch topics ensure`")
         with progress_bar("sending", len(files) * repeat) as bar:
             result = send(
                 messages(files, plan, on_failure=lambda file, why: failed.append((file, why))),
-                spool.append,
+                log.append,
                 rate=rate,
                 clock=time.monotonic,
                 sleep=time.sleep,
                 progress=lambda sent, _bytes: bar.set(sent),
             )
-        spool.apply_retention(retention, now=utc_now())
+        if isinstance(log, Spool):
+            log.apply_retention(retention, now=utc_now())
     finally:
-        spool.close()
+        log.close()
     for file, why in failed:
         note(f"{file}: {why}")
     if as_json:
@@ -109,9 +127,16 @@ def produce(
 
 
 def ledger(
-    database: Database = None, source: Source = None, deployment: Deployment = None, as_json: Json = False
+    database: Database = None,
+    source: Source = None,
+    deployment: Deployment = None,
+    timeout: Timeout = 10.0,
+    as_json: Json = False,
 ) -> None:
     """Account for every offset: produced = scored + dead + waiting + expired + skipped + holes.
+
+    Expired is what the log lost before it was read: deleted by its retention, or damaged. Holes hold no
+    image: transaction markers, aborted records, what compaction removed.
 
     With a source, the log is asked for its end; without, the end is as the worker last saw it.
 
@@ -122,7 +147,7 @@ def ledger(
     from pipeline.storage.streams import ledger as stored_ledger
 
     settings = settings_from(database=database, source=source, deployment=deployment)
-    log_ends = {} if settings.source.url is None else _log_ends(settings.source.url)
+    log_ends = {} if settings.source.url is None else _log_ends(settings, timeout)
     engine = open_database_of(settings)
     with translated_errors(engine.url), reading(engine).connect() as conn:
         lines = stored_ledger(conn, deployment=settings.deployment, log_ends=log_ends)
@@ -225,11 +250,12 @@ def forget(
             typer.echo(f"copies remain: {place}")
 
 
-def _log_ends(url: str) -> dict[Partition, int]:
+def _log_ends(settings: "Settings", timeout_s: float) -> "dict[Partition, int]":
     """Where each partition ends now; nothing, with a word, where the log does not answer."""
+    from pipeline.assembly.parts import required_source
     from pipeline.assembly.sources import open_topic
 
-    topic = open_topic(url)
+    topic = open_topic(required_source(settings), settings.source.kafka, timeout_s=timeout_s)
     try:
         return {bounds.partition: bounds.end for bounds in topic.bounds()}
     except EnvironmentFault as error:

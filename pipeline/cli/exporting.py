@@ -1,4 +1,4 @@
-"""Rows → CSV or Parquet, through a temporary file: a reader never sees half of it."""
+"""Rows → CSV or Parquet."""
 
 import csv
 import dataclasses
@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from pipeline.cli.files import written_whole
 from pipeline.cli.output import iso
-from pipeline.errors import EnvironmentFault, UsageError
+from pipeline.errors import UsageError
 from pipeline.storage.scores import ExportedScore
 
 _CHUNK = 10_000
@@ -21,16 +22,9 @@ def write_scores(
     progress: Callable[[int], None],
 ) -> int:
     """Write rows to `out`; return how many. Raises EnvironmentFault where the file cannot be written."""
-    partial = out.with_name(out.name + ".part")
     write = _write_csv if file_format == "csv" else _write_parquet
-    try:
-        count = write(rows, partial, progress)
-        partial.replace(out)
-    except OSError as error:
-        raise EnvironmentFault(f"{out}: {error.strerror or error}; choose another place with --out") from error
-    finally:
-        partial.unlink(missing_ok=True)
-    return count
+    with written_whole(out, "choose another place with --out") as partial:
+        return write(rows, partial, progress)
 
 
 def _write_csv(rows: Iterable[ExportedScore], out: Path, progress: Callable[[int], None]) -> int:

@@ -28,7 +28,7 @@ def erase(engine: Engine, source_url: str | None, subject: Subject, value: str) 
     with translated_errors(engine.url), reading(engine).connect() as conn:
         found = set(coordinates_of(conn, subject, value))
     log_values = 0
-    if source_url is not None:
+    if source_url is not None and not source_url.startswith("kafka:"):
         log = SpoolTopic(*parse_spool_url(source_url))
         found |= set(_in_log(log.records(), subject, value))
         topic_id = log.topic_id()
@@ -60,6 +60,12 @@ def _in_log(records: Iterable[Record], subject: Subject, value: str) -> Iterator
 
 def _copies(source_url: str | None, anything: bool) -> tuple[str, ...]:
     places = [] if source_url is not None else ["the log: run this again with --source"]
+    if source_url is not None and source_url.startswith("kafka:"):
+        places.append(
+            f"{source_url}: Kafka erases no single record; its value, and what was not scored yet, stay until the"
+            " topic's retention deletes them (`oodwatch topics ensure` shows it). At once: DeleteRecords up to its"
+            " offset removes it with everything older; in a compacted topic, a record with the same key and no value"
+        )
     if anything:
         places.append("backups of database and log, exported files, and whatever produced the images")
     return tuple(places)

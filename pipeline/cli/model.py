@@ -28,16 +28,27 @@ if TYPE_CHECKING:
 
 def package(
     out: Annotated[Path, typer.Argument(help="The folder to make.")],
-    architecture: Annotated[
-        str,
-        typer.Option(metavar="FILE.py:FUNCTION|MODULE:FUNCTION", help="Returns the network, without weights."),
-    ],
-    weights: Annotated[Path, typer.Option(help="A state dict: .safetensors, .pt, .pth or .th. Nothing is unpickled.")],
     classes: Annotated[Path, typer.Option(help="A text file, one class name a line, in the order of the logits.")],
     input_size: Annotated[int, typer.Option(metavar="N", help="The network sees N x N pixels.")],
     mean: Annotated[str, typer.Option(metavar="a,b,c", help="Per channel, on a 0..1 scale.")],
     std: Annotated[str, typer.Option(metavar="a,b,c", help="Per channel, on a 0..1 scale.")],
-    head: Annotated[str, typer.Option(help="Name of the last linear layer; its input is the feature vector.")],
+    architecture: Annotated[
+        str | None,
+        typer.Option(metavar="FILE.py:F|MODULE:F", help="A function that returns the network, without weights."),
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="A state dict: .safetensors, .pt, .pth or .th. Nothing is unpickled.")
+    ] = None,
+    head: Annotated[
+        str | None, typer.Option(help="Name of the last linear layer; its input is the feature vector.")
+    ] = None,
+    program: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.pt2",
+            help="In place of these three: a torch.export program that returns (logits, features).",
+        ),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Default: the folder's name.")] = None,
     version: Annotated[str, typer.Option(help="Your own version of the model.")] = "1",
     resize: Annotated[
@@ -60,29 +71,48 @@ def package(
 
     Example: oodwatch package models/resnet20 --architecture resnet.py:resnet20 --weights resnet20.th
     --classes classes.txt --input-size 32 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --head linear
+
+    Or: oodwatch package models/vit --program vit.pt2 --classes classes.txt --input-size 224
+    --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5
     """
-    from pipeline.models.packaging import make_package
+    from pipeline.models.packaging import make_package, make_program_package
     from pipeline.models.preprocessing import Preprocessing
 
-    made = make_package(
-        out,
-        architecture=architecture,
-        weights=weights,
-        classes=classes,
-        head=head,
-        preprocessing=Preprocessing(
-            input_size=input_size,
-            resize=resize or input_size,
-            mean=_triple("--mean", mean),
-            std=_triple("--std", std),
-            colour=colour.upper(),
-            exif_orientation=exif_orientation,
-        ),
-        name=name,
-        version=version,
-        arguments=dict(_argument(text) for text in argument or ()),
-        force=force,
+    preprocessing = Preprocessing(
+        input_size=input_size,
+        resize=resize or input_size,
+        mean=_triple("--mean", mean),
+        std=_triple("--std", std),
+        colour=colour.upper(),
+        exif_orientation=exif_orientation,
     )
+    if program is not None:
+        if architecture or weights or head or argument:
+            raise UsageError("--program holds architecture, weights and head; leave the others (and --argument) out")
+        made = make_program_package(
+            out,
+            program=program,
+            classes=classes,
+            preprocessing=preprocessing,
+            name=name,
+            version=version,
+            force=force,
+        )
+    elif architecture is None or weights is None or head is None:
+        raise UsageError("give --architecture, --weights and --head, or --program")
+    else:
+        made = make_package(
+            out,
+            architecture=architecture,
+            weights=weights,
+            classes=classes,
+            head=head,
+            preprocessing=preprocessing,
+            name=name,
+            version=version,
+            arguments=dict(_argument(text) for text in argument or ()),
+            force=force,
+        )
     if as_json:
         print_json({"package": str(out), "model": made.model_id, "classes": len(made.spec.classes)})
     else:
@@ -328,6 +358,7 @@ def _print_calibration(made: Calibration, as_json: bool) -> None:
     typer.echo(promise(reference.n, reference.target_fpr))
     typer.echo("")
     _print_card_of(reference.name, reference.score_name, reference.card)
+    note("next: oodwatch produce PHOTOS --source spool:DIR/TOPIC, and oodwatch worker with the same source")
 
 
 def _triple(flag: str, text: str) -> tuple[float, float, float]:

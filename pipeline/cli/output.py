@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -22,7 +22,12 @@ Database = Annotated[
     str | None,
     typer.Option("--database", metavar="URL", help="SQLAlchemy URL. Default: a SQLite file in the state directory."),
 ]
-Source = Annotated[str | None, typer.Option("--source", metavar="URL", help="The log, as spool:DIR/topic.")]
+Source = Annotated[
+    str | None, typer.Option("--source", metavar="URL", help="The log: spool:DIR/topic or kafka://host:port/topic.")
+]
+Timeout = Annotated[
+    float, typer.Option("--timeout", min=0.1, metavar="S", help="Give up after so many seconds without an answer.")
+]
 Deployment = Annotated[
     str | None,
     typer.Option("--deployment", metavar="NAME", help="One model on one source. Default: the model's name."),
@@ -31,6 +36,13 @@ Model = Annotated[
     Path | None, typer.Option("--model", metavar="DIR", help="A model package, made by `oodwatch package`.")
 ]
 Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1.")]
+Http = Annotated[
+    str | None,
+    typer.Option("--http", metavar="HOST:PORT|off", help="Health and metrics. Default: 127.0.0.1:9108."),
+]
+LogFormat = Annotated[
+    str | None, typer.Option("--log-format", metavar="text|json", help="Default: text on a terminal, else json.")
+]
 Dtype = Annotated[str | None, typer.Option("--dtype", help="float32, bfloat16 or float16 (the backbone only).")]
 
 
@@ -42,21 +54,17 @@ def print_json(line: Mapping[str, Any]) -> None:
 def print_lines(lines: Iterable[Any], *, as_json: bool, empty: str) -> int:
     """Print dataclasses as JSON lines or as a table; return how many there were."""
     count = 0
-    table: Table | None = None
+    rows: list[dict[str, Any]] = []
     for line in lines:
         values = {field.name: getattr(line, field.name) for field in dataclasses.fields(line)}
         count += 1
         if as_json:
             print_json(values)
-            continue
-        if table is None:
-            table = Table(box=None, pad_edge=False)
-            for name, value in values.items():
-                table.add_column(name, justify="right" if isinstance(value, int | float) else "left")
-        table.add_row(*(str(_plain(value)) if value is not None else "" for value in values.values()))
-    if table is not None:
-        table_console().print(table)
-    elif not as_json and not count:
+        else:
+            rows.append(values)
+    if rows:
+        _print_table(rows)
+    elif not as_json:
         typer.echo(empty)
     return count
 
@@ -64,6 +72,24 @@ def print_lines(lines: Iterable[Any], *, as_json: bool, empty: str) -> int:
 def table_console() -> Console:
     """Where tables go: stdout. Off a terminal nothing is cut: a pipe has no width."""
     return Console(width=None if sys.stdout.isatty() else 400, highlight=False)
+
+
+def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    """On a terminal, which is narrow, what is the same in all rows is said once; off it nothing is left out."""
+    live = sys.stdout.isatty()
+    console = table_console()
+    same = [name for name, value in rows[0].items() if live and all(row[name] == value for row in rows)]
+    if same:
+        console.print("   ".join(f"{name}={_cell(rows[0][name])}" for name in same), style="dim")
+    table = Table(box=None, pad_edge=False)
+    shown = [name for name in rows[0] if name not in same]
+    for name in shown:
+        is_text = all(isinstance(row[name], str | None) for row in rows)
+        table.add_column(name, justify="left" if is_text else "right", no_wrap=not is_text, overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(row[name]) for name in shown))
+    if shown:
+        console.print(table)
 
 
 @contextmanager
@@ -91,12 +117,16 @@ class Bar:
     def advance(self, done: int) -> None:
         """So many more are done."""
         self._progress.advance(self._task, done)
-        speed = self._progress.tasks[self._task].speed
-        self._progress.update(self._task, rate=f"{speed:,.0f}/s" if speed else "")
+        self._show_rate()
 
     def set(self, done: int, total: int | None = None) -> None:
         """So many are done in all."""
         self._progress.update(self._task, completed=done, total=total)
+        self._show_rate()
+
+    def _show_rate(self) -> None:
+        speed = self._progress.tasks[self._task].speed
+        self._progress.update(self._task, rate=f"{speed:,.0f}/s" if speed else "")
 
 
 def write_page(path: Path, page: str) -> None:
@@ -110,12 +140,21 @@ def write_page(path: Path, page: str) -> None:
 
 def note(text: str) -> None:
     """One line for the person, on stderr, so that stdout stays data."""
-    typer.echo(text, err=True)
+    sys.stderr.write(text + "\n")  # not typer.echo, which would write over a progress bar
 
 
 def iso(at: datetime) -> str:
     """ISO 8601 in UTC, ending with Z."""
     return at.isoformat().replace("+00:00", "Z")
+
+
+def _cell(value: Any) -> str:
+    """For a person: six digits are enough."""
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return iso(value.replace(microsecond=0))
+    return f"{value:.6g}" if isinstance(value, float) else str(_plain(value))
 
 
 def _plain(value: Any) -> Any:

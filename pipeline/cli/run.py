@@ -1,8 +1,10 @@
 """Commands that run: worker, demo."""
 
+import logging
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -12,13 +14,18 @@ from pipeline.cli.output import (
     Deployment,
     Device,
     Dtype,
+    Http,
     Json,
+    LogFormat,
     Model,
     Source,
     note,
     print_json,
     progress_bar,
 )
+from pipeline.errors import OodwatchError
+
+logger = logging.getLogger(__name__)
 
 
 def worker(
@@ -36,6 +43,8 @@ def worker(
     max_batch: Annotated[int | None, typer.Option(min=1, help="Images in one forward pass.")] = None,
     device: Device = None,
     dtype: Dtype = None,
+    http: Http = None,
+    log_format: LogFormat = None,
     as_json: Json = False,
 ) -> None:
     """Score what the log holds: every record ends as exactly one row or exactly one dead letter.
@@ -46,6 +55,8 @@ def worker(
     """
     from pipeline.assembly.parts import settings_from
     from pipeline.assembly.working import run_worker
+    from pipeline.stages.rows import Entry
+    from pipeline.telemetry.logs import configure_logging
 
     settings = settings_from(
         source=source,
@@ -56,10 +67,23 @@ def worker(
         device=device,
         dtype=dtype,
         max_batch=max_batch,
+        http=http,
+        log_format=log_format,
     )
-    stop = stop_on_signals()
+    json_logs = configure_logging(settings.log.format, settings.log.level)
+    say = logger.info if json_logs else note
+    stop = stop_on_signals(say)
     with progress_bar("scoring", None, quiet=as_json) as bar:
-        progress = run_worker(settings, start_at=start_at, drain=drain, stop=stop, on_progress=bar.set, say=note)
+
+        def count(entry: Entry) -> None:
+            bar.advance(len(entry.batch.images) + len(entry.batch.dead))
+
+        try:
+            progress = run_worker(settings, start_at=start_at, drain=drain, stop=stop, on_stored=count, say=say)
+        except OodwatchError as error:
+            if json_logs:
+                logger.critical(str(error))  # the line for people alone would be lost on a machine
+            raise
     line = {
         "scored": progress.scored,
         "dead_letters": progress.dead,
@@ -72,7 +96,7 @@ def worker(
     else:
         typer.echo(
             f"scored {progress.scored:,}, dead letters {progress.dead:,}, flagged {progress.flagged:,}"
-            + (f", expired in the log before they were read {progress.expired:,}" if progress.expired else "")
+            + (f", gone from the log before they were read {progress.expired:,}" if progress.expired else "")
         )
 
 
@@ -85,6 +109,7 @@ def demo(
 
     Example: oodwatch demo
     """
+    note("starting ...")  # torch takes some seconds to load
     from pipeline.demo.scenario import run_demo
 
     live = not headless and not as_json and sys.stderr.isatty()
@@ -93,9 +118,10 @@ def demo(
         print_json(summary.as_dict())
     else:
         typer.echo(summary.as_text())
+        note("next, with your own model: README.md, or oodwatch package --help")
 
 
-def stop_on_signals() -> threading.Event:
+def stop_on_signals(say: Callable[[str], None] = note) -> threading.Event:
     """An event that the first SIGINT or SIGTERM sets; the second ends at once, which is safe by design."""
     stop = threading.Event()
 
@@ -103,7 +129,7 @@ def stop_on_signals() -> threading.Event:
         if stop.is_set():
             sys.exit(128 + number)
         stop.set()
-        note("stopping; once more to end at once")
+        say("stopping; once more to end at once")
 
     signal.signal(signal.SIGINT, handle)
     signal.signal(signal.SIGTERM, handle)

@@ -4,6 +4,7 @@ Everything is the product itself: package, calibration, spool, worker, database.
 table is the demo's own.
 """
 
+import math
 import tempfile
 import threading
 import time
@@ -24,7 +25,7 @@ from pipeline.ingest.spool import NewRecord, Spool
 from pipeline.models.packaging import make_package
 from pipeline.models.preprocessing import Preprocessing
 from pipeline.records import Pixels, utc_now
-from pipeline.settings import Settings, SourceSettings, load_settings
+from pipeline.settings import HttpSettings, Settings, SourceSettings, load_settings
 from pipeline.stages.rows import Entry
 
 CAMERAS = ("north", "south", "east")
@@ -105,7 +106,7 @@ def run_demo(*, seconds: float, live: bool, stop: threading.Event, say: Callable
         threshold = _prepare_model(settings, images, home, say)
         say(f"sending {RATE:.0f} images a second for {seconds:.0f} s; camera {CAT_CAMERA} shows cats after a third")
         tally = Tally()
-        _stream(settings, images, home, seconds, tally, Screen(tally, CAMERAS, live=live), stop)
+        _stream(settings, images, home, seconds, tally, Screen(tally, CAMERAS, live=live), stop, say)
     return Summary(
         images=sum(tally.images.values()),
         dead_letters=tally.dead,
@@ -121,6 +122,7 @@ def _settings(home: Path) -> Settings:
         source=SourceSettings(url=f"spool:{home / 'spool'}/images"),
         model=home / "digits",
         deployment="digits",
+        http=HttpSettings(listen="off"),
     )
 
 
@@ -154,6 +156,7 @@ def _stream(
     tally: Tally,
     screen: Screen,
     stop: threading.Event,
+    say: Callable[[str], None],
 ) -> None:
     """Produce in one thread, score in another, draw here."""
     spool = Spool(home / "spool", "images", partitions=3)
@@ -162,7 +165,7 @@ def _stream(
     finished = threading.Event()
 
     def produce() -> None:
-        records = _traffic(images, home, round(seconds * RATE))
+        records = _traffic(images, home, round(seconds * RATE), say)
         result = send(records, spool.append, rate=RATE, clock=time.monotonic, sleep=time.sleep, stop=stop.is_set)
         sent.append(result.sent)
         if tally.total >= result.sent:
@@ -195,12 +198,15 @@ def _stream(
         raise failure if isinstance(failure, OodwatchError) else RuntimeError("the demo failed") from failure
 
 
-def _traffic(images: digits.DemoImages, home: Path, n: int) -> Iterator[NewRecord]:
+def _traffic(images: digits.DemoImages, home: Path, n: int, say: Callable[[str], None]) -> Iterator[NewRecord]:
     """Digits from three cameras; after a third of the time one camera shows cats. Some images are broken."""
     shown = {name: _encoded(home / name, pixels) for name, pixels in (("d", images.stream), ("c", images.cats))}
+    cats_from = math.ceil(n * CATS_FROM)
     for i in range(n):
+        if i == cats_from:
+            say(f"now camera {CAT_CAMERA} shows cats")
         camera = CAMERAS[i % len(CAMERAS)]
-        what = "c" if camera == CAT_CAMERA and i >= n * CATS_FROM else "d"
+        what = "c" if camera == CAT_CAMERA and i >= cats_from else "d"
         turn = i // len(CAMERAS) + 97 * CAMERAS.index(camera)  # cameras do not see the same digit at once
         value = shown[what][turn % len(shown[what])]
         if i % BROKEN_EVERY == BROKEN_EVERY - 1:

@@ -42,9 +42,11 @@ class Screen:
                 live.update(self._table())
 
     def _table(self) -> Table:
-        table = Table(title="unusual images of the last 5 seconds", title_justify="left", box=None)
-        for name, justify in (("camera", "left"), ("images/s", "right"), ("unusual", "right"), ("", "left")):
-            table.add_column(name, justify="right" if justify == "right" else "left")
+        table = Table(title="the last 5 seconds", title_justify="left", caption_justify="left", box=None)
+        table.add_column("camera")
+        table.add_column("images/s", justify="right")
+        table.add_column("unusual", justify="right")
+        table.add_column("share of unusual images", min_width=32)
         since = time.monotonic() - _RECENT_S
         for camera in self._cameras:
             late = [(n, k) for at, n, k in self._counts.recent[camera] if at >= since]
@@ -56,5 +58,5 @@ class Screen:
             )
             table.add_row(camera, f"{n / _RECENT_S:.0f}", f"{share:.0%}" if n else "no images", bar)
         total = sum(self._counts.images.values())
-        table.caption = f"{total:,} images scored, {self._counts.dead} dead letters"
+        table.caption = f"{total:,} images scored, {self._counts.dead} dead letters (broken images)"
         return table

@@ -63,7 +63,7 @@ def messages(
 
 def send(
     records: Iterable[NewRecord],
-    append: Callable[[Sequence[NewRecord]], object],
+    append: Callable[[Sequence[NewRecord]], Sequence[tuple[int, int] | None]],
     *,
     rate: float | None,
     clock: Callable[[], float],
@@ -74,18 +74,21 @@ def send(
 ) -> ProduceResult:
     """Append records, `rate` a second on average (None: as fast as it goes), in batches.
 
+    `append` says where each record went, None for one that the log refused: it does not count as sent.
+
     The schedule is absolute, so that pauses do not add up; a batch is what falls due in 50 ms.
     """
     began = clock()
     size = batch if rate is None else max(1, min(batch, int(rate / 20)))
-    sent = total = 0
+    offered = sent = total = 0
     waiting: list[NewRecord] = []
 
     def flush() -> None:
-        nonlocal sent, total
-        append(waiting)
-        sent += len(waiting)
-        total += sum(len(record.value or b"") for record in waiting)
+        nonlocal offered, sent, total
+        taken = [record for record, place in zip(waiting, append(waiting), strict=True) if place is not None]
+        offered += len(waiting)
+        sent += len(taken)
+        total += sum(len(record.value or b"") for record in taken)
         waiting.clear()
         progress(sent, total)
 
@@ -95,7 +98,7 @@ def send(
         waiting.append(record)
         if len(waiting) == size:
             flush()
-            if rate is not None and (pause := began + sent / rate - clock()) > 0:
+            if rate is not None and (pause := began + offered / rate - clock()) > 0:
                 sleep(pause)
     if waiting:
         flush()

@@ -8,15 +8,16 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from pipeline.records import Bounds, Record
+from pipeline.records import Bounds, Partition, Record
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """Consecutive records of one partition, in offset order."""
+    """Consecutive records of one partition, in offset order; none where only holes were passed."""
 
-    topic_id: str  # the incarnation that they were fetched from
+    topic_id: str  # the incarnation that they were fetched from, as the subscription believes
     records: tuple[Record, ...]
+    end: int  # where the next fetch begins: behind the last record and the holes that follow it
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,16 +28,21 @@ class Poll:
     assigned: frozenset[int] = frozenset()
     fetched: Mapping[int, Fetched] | None = None
     out_of_range: frozenset[int] = frozenset()  # the position is no longer in the log
+    unreadable: frozenset[int] = frozenset()  # at or behind the position of one of these, bytes are damaged
 
 
 class Subscription(Protocol):
     """One member of the group that shares a topic's partitions. Used by one thread only."""
 
+    @property
+    def standby(self) -> str | None:
+        """Who has the partitions while this member, having joined, has none; else None. Any thread may ask."""
+
     def poll(self, timeout_s: float) -> Poll:
         """Wait up to `timeout_s` for records; never longer. While paused, return none."""
 
-    def seek(self, partition: int, offset: int) -> None:
-        """Set where the next poll reads an assigned partition."""
+    def seek(self, partition: Partition, offset: int) -> None:
+        """Set where the next poll reads an assigned partition, of this incarnation of the topic."""
 
     def pause(self) -> None:
         """Stop fetching from all assigned partitions together; polling goes on."""
@@ -66,6 +72,9 @@ class Topic(Protocol):
 
     def offset_at(self, partition: int, timestamp_us: int) -> int:
         """The first offset whose record is not older than the time, else the end."""
+
+    def first_readable(self, partition: int, offset: int) -> int:
+        """The first offset, not before the given one, from which records can be read undamaged."""
 
     def close(self) -> None:
         """Let go of connections."""

@@ -58,7 +58,9 @@ def parse_spool_url(url: str) -> tuple[Path, str]:
     scheme, _, path = url.partition(":")
     directory, _, topic = path.rpartition("/")
     if scheme != "spool" or not directory or not re.fullmatch(r"[a-zA-Z0-9._-]{1,249}", topic) or topic in {".", ".."}:
-        raise UsageError(f"source {url!r}: write spool:DIR/topic, as spool:/var/lib/oodwatch/spool/images")
+        raise UsageError(
+            f"source {url!r}: write spool:DIR/topic, as spool:/var/lib/oodwatch/spool/images, or kafka://host:port/topic"
+        )
     return Path(directory), topic
 
 
@@ -215,6 +217,10 @@ class SpoolTopic:
             (end,) = connection.execute("SELECT next FROM partition WHERE number = ?", (partition,)).fetchone()
         return int(end if found is None else found)
 
+    def first_readable(self, partition: int, offset: int) -> int:
+        """The offset itself: a damaged SQLite file is refused as a whole."""
+        return offset
+
     def records(self) -> Iterator[Record]:
         """Every record in the log, in order."""
         with self._reading() as connection:
@@ -329,7 +335,8 @@ def _translated(file: Path) -> Iterator[None]:
         yield
     except (sqlite3.Error, OSError) as error:
         said = error.strerror if isinstance(error, OSError) else str(error)
-        cure = "free some space" if "full" in str(said) else "check that the folder exists and may be written"
+        is_full = any(word in str(said) for word in ("full", "No space", "disk I/O"))
+        cure = "free some space" if is_full else "check that the folder exists and may be written"
         raise EnvironmentFault(f"spool {file}: {said}; {cure}, then go on: nothing was half-written") from error
 
 

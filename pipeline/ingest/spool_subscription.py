@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from pipeline.errors import EnvironmentFault
 from pipeline.ingest.source import Fetched, Poll
 from pipeline.ingest.spool import SELECT_RECORD, log_file, open_log, to_record
-from pipeline.records import Record
+from pipeline.records import Partition, Record
 
 _LOOK_S = 0.02  # how often an idle log is looked at; reading one number of the file's header
 
@@ -40,7 +40,12 @@ class SpoolSubscription:
         self._seen_version = -1
         self._turn = 0
         self._closed = threading.Event()
-        self.holder: str | None = None  # who has the spool while this one stands by
+        self._holder: str | None = None
+
+    @property
+    def standby(self) -> str | None:
+        """Who has the spool while this one waits for it."""
+        return self._holder
 
     def poll(self, timeout_s: float) -> Poll:
         """Records of sought partitions, at most `max_records` and about `max_bytes`."""
@@ -59,9 +64,9 @@ class SpoolSubscription:
                 break
         return Poll()
 
-    def seek(self, partition: int, offset: int) -> None:
+    def seek(self, partition: Partition, offset: int) -> None:
         """Read this partition from here on."""
-        self._positions[partition] = offset
+        self._positions[partition.number] = offset
         self._seen_version = -1
 
     def pause(self) -> None:
@@ -89,10 +94,10 @@ class SpoolSubscription:
             self._lock_path.parent.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(blocking=False)
         except Timeout:
-            self.holder = _read_or_none(self._holder_file)
+            self._holder = _read_or_none(self._holder_file) or "another process"
             self._closed.wait(timeout_s)
             return False
-        self.holder = None
+        self._holder = None
         self._holder_file.write_text(f"{socket.gethostname()}:{os.getpid()}")
         return True
 
@@ -161,8 +166,9 @@ class SpoolSubscription:
                 continue
             portion = self._read(number, at, self._max_records - records, self._max_bytes - size)
             if portion:
-                fetched[number] = Fetched(self._topic_id, tuple(portion))
-                self._positions[number] = portion[-1].offset + 1
+                end = portion[-1].offset + 1
+                fetched[number] = Fetched(self._topic_id, tuple(portion), end)
+                self._positions[number] = end
                 records += len(portion)
                 size += sum(len(record.value or b"") for record in portion)
         if not fetched and not outside:

@@ -4,7 +4,7 @@
     weights.safetensors   the state dict
     model.py              the architecture, where it was given as a file
 
-Nothing is ever unpickled.
+or, in place of the last two, program.pt2, a torch.export program. Nothing is ever unpickled.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from pipeline.errors import PackageError
 from pipeline.models.preprocessing import Preprocessing
 
 FORMAT = 1
-SPEC_FILE, WEIGHTS_FILE, CODE_FILE = "model.toml", "weights.safetensors", "model.py"
+SPEC_FILE, WEIGHTS_FILE, CODE_FILE, PROGRAM_FILE = "model.toml", "weights.safetensors", "model.py", "program.pt2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +29,15 @@ class PackageSpec:
     name: str
     version: str
     classes: tuple[str, ...]
-    architecture: str  # model.py:function or module:function
+    architecture: str  # model.py:function, module:function or program.pt2
     arguments: Mapping[str, Any]
-    head: str  # the last linear layer; its input is the feature vector
+    head: str  # the last linear layer; its input is the feature vector. Empty for a program
     preprocessing: Preprocessing
+
+    @property
+    def is_program(self) -> bool:
+        """Whether a torch.export program takes the place of architecture, weights and head."""
+        return self.architecture == PROGRAM_FILE
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +46,7 @@ class ModelPackage:
 
     spec: PackageSpec
     path: Path
-    digest: str  # sha256 over weights, code, preprocessing and classes
+    digest: str  # sha256 over weights and code, or program, and preprocessing and classes
 
     @property
     def model_id(self) -> str:
@@ -80,7 +85,7 @@ def write_spec(spec: PackageSpec, folder: Path) -> None:
         f"version = {json.dumps(spec.version)}",
         'task = "multi-class"',
         f"architecture = {json.dumps(spec.architecture)}",
-        f"head = {json.dumps(spec.head)}  # its input is the feature vector",
+        *([] if spec.is_program else [f"head = {json.dumps(spec.head)}  # its input is the feature vector"]),
         f"classes = {json.dumps(list(spec.classes), ensure_ascii=False)}",
         "",
         "[preprocessing]",
@@ -110,7 +115,7 @@ def _spec(file: Path, values: dict[str, Any]) -> PackageSpec:
             classes=tuple(values["classes"]),
             architecture=values["architecture"],
             arguments=values.get("arguments", {}),
-            head=values["head"],
+            head="" if values["architecture"] == PROGRAM_FILE else values["head"],
             preprocessing=Preprocessing(**shape),
         )
     except KeyError as error:
@@ -132,7 +137,9 @@ def check_spec(spec: PackageSpec, where: Path) -> None:
         f"std {shape.std}; must be three numbers above 0": len(shape.std) != 3 or min(shape.std) <= 0,
         f"mean {shape.mean}; must be three numbers": len(shape.mean) != 3,
         f"colour {shape.colour!r}; must be RGB or BGR": shape.colour not in {"RGB", "BGR"},
-        f"architecture {spec.architecture!r}; write FILE.py:FUNCTION or MODULE:FUNCTION": ":" not in spec.architecture,
+        f"architecture {spec.architecture!r}; write FILE.py:FUNCTION or MODULE:FUNCTION": (
+            ":" not in spec.architecture and not spec.is_program
+        ),
     }
     for text, is_wrong in problems.items():
         if is_wrong:
@@ -149,7 +156,7 @@ def _digest(path: Path, spec: PackageSpec) -> str:
         "head": spec.head,
     }
     digest.update(json.dumps(described, sort_keys=True).encode())
-    for name in (CODE_FILE, WEIGHTS_FILE):
+    for name in (PROGRAM_FILE,) if spec.is_program else (CODE_FILE, WEIGHTS_FILE):
         file = path / name
         if name == CODE_FILE and not file.exists():
             continue

@@ -1,18 +1,21 @@
 """Make a model package: check that everything fits, then write it in one move."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 
-from pipeline.errors import PackageError
-from pipeline.models.network import build_network, find_head, load_weights, output_tensor, read_state_dict
+from pipeline.errors import EnvironmentFault, PackageError
+from pipeline.models.checking import check_classifier, check_program
+from pipeline.models.network import build_network, load_weights, read_state_dict
 from pipeline.models.package import (
     CODE_FILE,
+    PROGRAM_FILE,
+    SPEC_FILE,
     WEIGHTS_FILE,
     ModelPackage,
     PackageSpec,
@@ -20,7 +23,7 @@ from pipeline.models.package import (
     load_package,
     write_spec,
 )
-from pipeline.models.preprocessing import Normalise, Preprocessing
+from pipeline.models.preprocessing import Preprocessing
 
 
 def make_package(
@@ -40,10 +43,9 @@ def make_package(
 
     Raises PackageError, in one line that says what, where and the cure: `out` exists, the weights
     are pickled or do not fit, the head is missing, the classes are of another number, the output is
-    not what a multi-class classifier's head returns.
+    not what a multi-class classifier's head returns; and EnvironmentFault where the disk is full.
     """
-    if out.exists() and not force:
-        raise PackageError(f"{out} exists; add --force to replace it")
+    _refuse_existing(out, force)
     place = architecture.rpartition(":")[0]
     from_file = place.endswith(".py")
     spec = PackageSpec(
@@ -62,54 +64,44 @@ def make_package(
     check_classifier(network, spec)
     if from_file:
         spec = replace(spec, architecture=f"{CODE_FILE}:{architecture.rpartition(':')[2]}")
-    return _write(out, spec, state, Path(place) if from_file else None)
+
+    def fill(folder: Path) -> None:
+        tensors = {name: value.detach().clone().contiguous() for name, value in state.items()}
+        save_file(tensors, folder / WEIGHTS_FILE)
+        if from_file:
+            shutil.copyfile(place, folder / CODE_FILE)
+
+    return _write(out, spec, fill)
 
 
-def check_classifier(network: nn.Module, spec: PackageSpec) -> None:
-    """Run two random images: the output must be logits, and exactly what the head makes of its input."""
-    head = find_head(network, spec.head, len(spec.classes))
-    inputs: list[Tensor] = []
-    handle = head.register_forward_pre_hook(lambda _module, args: inputs.append(args[0]))
-    side = spec.preprocessing.input_size
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (2, side, side, 3), generator=generator, dtype=torch.uint8)
-    try:
-        with torch.inference_mode():
-            logits = output_tensor(network(Normalise(spec.preprocessing)(images)))
-    except PackageError:
-        raise
-    except Exception as error:
-        raise PackageError(
-            f"the model fails on two images of {side} x {side}: {type(error).__name__}: {error}; check --input-size"
-        ) from error
-    finally:
-        handle.remove()
-    _check_task(network, logits)
-    if logits.shape != (2, len(spec.classes)):
-        raise PackageError(f"the model returns shape {tuple(logits.shape)}, expected (2, {len(spec.classes)})")
-    if len(inputs) != 1 or inputs[0].ndim != 2:
-        raise PackageError(f"head {spec.head!r} is not called once with a feature vector; name the last linear layer")
-    with torch.inference_mode():
-        from_head = head(inputs[0])
-    if not torch.allclose(from_head, logits, rtol=1e-4, atol=1e-5):
-        raise PackageError(
-            f"the model's output is not the output of head {spec.head!r}: something follows it; energy needs the"
-            " plain logits, so name the last linear layer and remove what comes after"
-        )
+def make_program_package(
+    out: Path,
+    *,
+    program: Path,
+    classes: Path,
+    preprocessing: Preprocessing,
+    name: str | None = None,
+    version: str = "1",
+    force: bool = False,
+) -> ModelPackage:
+    """Write a package around a torch.export program that returns (logits, features).
 
-
-def _check_task(network: nn.Module, logits: Tensor) -> None:
-    last = list(network.modules())[-1]
-    task = getattr(getattr(network, "config", None), "problem_type", None)
-    if isinstance(last, nn.Sigmoid) or task == "multi_label_classification":
-        raise PackageError("this is a multi-label model (sigmoid outputs); only multi-class classifiers can be watched")
-    if logits.ndim == 2 and bool((logits >= 0).all()) and torch.allclose(logits.sum(1), torch.ones(len(logits))):
-        raise PackageError("the model returns probabilities (rows sum to 1), not logits; remove its softmax")
-    if logits.ndim == 2 and bool(((logits > 0) & (logits < 1)).all()):
-        raise PackageError(
-            "all outputs lie between 0 and 1: this looks like a multi-label model's sigmoid; remove it, and use"
-            " only multi-class classifiers"
-        )
+    Raises PackageError as `make_package` does, and where the program holds pickled objects, calls
+    anything but operators of ATen, or does not take batches of any size.
+    """
+    _refuse_existing(out, force)
+    spec = PackageSpec(
+        name=name or out.resolve().name,
+        version=version,
+        classes=_read_classes(classes),
+        architecture=PROGRAM_FILE,
+        arguments={},
+        head="",
+        preprocessing=preprocessing,
+    )
+    check_spec(spec, out)
+    check_program(program, spec)
+    return _write(out, spec, lambda folder: shutil.copyfile(program, folder / PROGRAM_FILE))
 
 
 def _read_classes(path: Path) -> tuple[str, ...]:
@@ -125,23 +117,27 @@ def _read_classes(path: Path) -> tuple[str, ...]:
     return names
 
 
-def _write(out: Path, spec: PackageSpec, state: Mapping[str, Tensor], code: Path | None) -> ModelPackage:
-    from safetensors.torch import save_file
+def _refuse_existing(out: Path, force: bool) -> None:
+    if out.exists() and not force:
+        raise PackageError(f"{out} exists; add --force to replace it")
+    if out.exists() and not (out / SPEC_FILE).is_file():
+        raise PackageError(f"{out} is no model package, so --force does not replace it; name another folder")
 
+
+def _write(out: Path, spec: PackageSpec, fill: Callable[[Path], object]) -> ModelPackage:
     partial = out.with_name(f".{out.name}.part")
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         write_spec(spec, partial)
-        save_file({name: value.detach().clone().contiguous() for name, value in state.items()}, partial / WEIGHTS_FILE)
-        if code is not None:
-            shutil.copyfile(code, partial / CODE_FILE)
+        fill(partial)
         load_package(partial)
         if out.exists():
             shutil.rmtree(out)
         partial.rename(out)
-    except OSError as error:
-        raise PackageError(f"{out}: {error.strerror or error}; nothing was written") from error
+    except (OSError, SafetensorError) as error:
+        said = getattr(error, "strerror", None) or str(error)
+        raise EnvironmentFault(f"{out}: {said}; free some space or name another place; nothing was written") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return load_package(out)

@@ -51,7 +51,9 @@ def origin_of_outputs(outputs: Outputs) -> Float64s:
     return origin_of_head(solution[:-1].T, solution[-1])
 
 
-def fit_residual_spaces(outputs: Outputs, origin: Float64s, dimensions: tuple[int, ...]) -> dict[int, ResidualSpace]:
+def fit_residual_spaces(
+    outputs: Outputs, origin: Float64s | None, dimensions: tuple[int, ...]
+) -> dict[int, ResidualSpace]:
     """The space of each of several numbers of dimensions d, from one set of fitting images.
 
     A d is left out where there are no more images than d, or where nothing lies beyond d axes, as in a
@@ -59,9 +61,10 @@ def fit_residual_spaces(outputs: Outputs, origin: Float64s, dimensions: tuple[in
 
     Args:
         outputs: of n fitting images.
-        origin: o, shape (D,).
+        origin: o, shape (D,); None: found from the outputs.
 
-    Raises RefusedError where no d is left, or where the largest logits are not positive on average.
+    Raises RefusedError where no d is left, where the largest logits are not positive on average, or where
+    there is no o to be found.
     """
     n, width = outputs.features.shape
     for d in dimensions:
@@ -73,6 +76,7 @@ def fit_residual_spaces(outputs: Outputs, origin: Float64s, dimensions: tuple[in
             f"energy + residual cannot be scaled: the largest logit is {top:.3g} on average over {n} fitting images, it"
             " must be above 0; use --score energy"
         )
+    origin = origin_of_outputs(outputs) if origin is None else origin
     centred = outputs.features.astype(np.float64) - origin
     _, axes = np.linalg.eigh(centred.T @ centred / n)
     spaces: dict[int, ResidualSpace] = {}

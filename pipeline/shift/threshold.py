@@ -23,8 +23,8 @@ def conformal_rank(n: int, alpha: float) -> int:
     if m > n:
         needed = math.ceil(1 / alpha - 1 - 1e-9)
         raise RefusedError(
-            f"{n} images are too few for a threshold that flags {alpha:g} of normal images: at least {needed} are"
-            f" needed, {RECOMMENDED} are recommended"
+            f"{n} images are too few for a threshold that flags {100 * alpha:.3g}% of normal images: at least {needed}"
+            f" are needed, {RECOMMENDED} are recommended"
         )
     return max(m, 1)
 
@@ -64,7 +64,7 @@ def promise(n: int, alpha: float) -> str:
     m = conformal_rank(n, alpha)
     low, high = flag_rate_bounds(n, m, low=0.025, high=0.975)
     text = (
-        f"About {alpha:.3g} of normal images will be flagged; with {n:,} images the true share lies between"
+        f"About {100 * alpha:.3g}% of normal images will be flagged; with {n:,} images the true share lies between"
         f" {low:.1%} and {high:.1%} (95 %)."
     )
     if n < NO_ALERTS_BELOW:

@@ -1,9 +1,10 @@
-"""What the worker's threads share: the fence, the count of what is in flight, and their messages."""
+"""What the worker's threads share: the fence, the count of what is in flight, progress, and their messages."""
 
+import queue
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from pipeline.records import Partition, Range
+from pipeline.records import Bounds, Partition, Range
 
 
 class Fence:
@@ -62,12 +63,19 @@ class InFlight:
             self.bytes += sign * size
 
 
+def place(portion: Range) -> dict[str, object]:
+    """Where a range lies, as fields of a structured log line."""
+    partition = portion.partition
+    return {"topic": partition.topic, "partition": partition.number, "start": portion.start, "end": portion.end}
+
+
 @dataclass(frozen=True, slots=True)
 class PositionRequest:
     """The poll thread asks the writer thread, which alone may touch the database."""
 
     partition: int
     epoch: int
+    damaged: bool = False  # something at the cursor could not be read: account for it and go on behind it
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,4 +102,36 @@ class Rejected:
     portion: Range
 
 
-Answer = Positioned | Stored | Rejected
+@dataclass(frozen=True, slots=True)
+class LogEnds:
+    """The log has just answered: this is how far it reaches, and in which incarnation."""
+
+    bounds: tuple[Bounds, ...]
+
+
+Answer = Positioned | Stored | Rejected | LogEnds
+
+
+@dataclass(slots=True)
+class Progress:
+    """What the writer has done since it began."""
+
+    scored: int = 0
+    dead: int = 0
+    flagged: int = 0
+    fenced: int = 0
+    expired: int = 0  # gone from the log before they were read: deleted by retention, or damaged
+    database_retries: int = 0
+    source_retries: int = 0
+    positions: dict[Partition, int] = field(default_factory=dict)  # what is stored, by whomever, as last seen
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Everything that poll thread and writer thread have in common."""
+
+    in_flight: InFlight
+    fence: Fence = field(default_factory=Fence)
+    progress: Progress = field(default_factory=Progress)
+    requests: "queue.SimpleQueue[PositionRequest]" = field(default_factory=queue.SimpleQueue)
+    answers: "queue.SimpleQueue[Answer]" = field(default_factory=queue.SimpleQueue)

@@ -40,6 +40,7 @@ class Entry:
     repeats: NDArray[np.bool_]  # same value as the segment's previous image
     counted: NDArray[np.bool_]  # no drill: part of every statistic
     event_times: Ints  # microseconds since 1970, UTC
+    store_s: float = 0.0  # once it is committed: how long that took, retries included, seconds
 
     @property
     def ticks(self) -> Ints:
@@ -75,6 +76,7 @@ def without_ranges(entry: Entry, dropped: Collection[int]) -> Entry:
         repeats=entry.repeats[rows],
         counted=entry.counted[rows],
         event_times=entry.event_times[rows],
+        store_s=entry.store_s,
     )
 
 
@@ -203,7 +205,7 @@ def _dead_letter_row(letter: DeadLetter, stream_id: int) -> NewDeadLetter:
         record.offset,
         letter.stage,
         letter.reason.value,
-        letter.error[:1000],
+        _storable(letter.error[:1000]),
         to_microseconds(letter.at),
         None if record.timestamp is None else to_microseconds(record.timestamp),
         None if message is None else message.id,
@@ -212,3 +214,8 @@ def _dead_letter_row(letter: DeadLetter, stream_id: int) -> NewDeadLetter:
         None if record.value is None else len(record.value),
         letter.value_sha256,
     )
+
+
+def _storable(text: str) -> str:
+    """What a decoder said of a broken record, as far as databases take it: no NUL, no half of a character."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")

@@ -15,7 +15,7 @@ from pipeline.shift.threshold import conformal_threshold
 
 def residual_scores(
     fitting: Sequence[Outputs],
-    origin: Float64s,
+    origin: Float64s | None,
     dimensions: int | None,
     temperature: float,
     device: str,

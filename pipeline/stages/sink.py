@@ -44,10 +44,12 @@ class Sink:
         if self.reference.id is None:
             raise ValueError(f"reference {self.reference.name} is not stored")
         batch = entry.batch
+        steps = advances(entry, log_ends)
+        streams = [stream_ids[portion.partition] for portion in batch.ranges]
         fenced = frozenset(
             at
-            for at, (portion, step) in enumerate(zip(batch.ranges, advances(entry, log_ends), strict=True))
-            if not advance(conn, stream_ids[portion.partition], step, owner=self.owner, now=now)
+            for at in sorted(range(len(steps)), key=streams.__getitem__)  # stable: a stream's ranges keep their order
+            if not advance(conn, streams[at], steps[at], owner=self.owner, now=now)
         )
         if fenced:
             live = [image.record for i, image in enumerate(batch.images) if batch.range_index[i] not in fenced]

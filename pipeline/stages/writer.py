@@ -7,50 +7,28 @@ long as they are current; the queues fill, the poll thread pauses, and nothing i
 
 import logging
 import queue
-import random
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from threading import Event
-from typing import TypeVar
 
 import numpy as np
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from pipeline.errors import EnvironmentFault, InconsistentLog
 from pipeline.ingest.source import Topic
-from pipeline.records import Bounds, Partition, ScoredBatch
-from pipeline.stages.flow import Answer, Fence, InFlight, Positioned, PositionRequest, Rejected, Stored
+from pipeline.records import ScoredBatch
+from pipeline.stages.cursors import Cursors
+from pipeline.stages.flow import Flow, Progress, Rejected, Stored, place
+from pipeline.stages.retry import Retry
 from pipeline.stages.rows import Entry, without_ranges
 from pipeline.stages.sampling import Sampler
 from pipeline.stages.sink import Sink
-from pipeline.storage.engine import describe, is_transient
+from pipeline.storage.engine import describe
 from pipeline.storage.schema import to_microseconds
-from pipeline.storage.streams import Cursor, begin_stream, expire, note_log_end, release, take_over
 
 logger = logging.getLogger(__name__)
-
-#: Taken over so often without one commit, a stream has a record in front that kills workers.
-ATTEMPTS_BEFORE_ISOLATION = 3
-
-#: Where a deployment begins to read a partition that it has never seen.
-StartAt = Callable[[Topic, Bounds], int]
-
-T = TypeVar("T")
-
-
-@dataclass(slots=True)
-class Progress:
-    """What the writer has done since it began."""
-
-    scored: int = 0
-    dead: int = 0
-    flagged: int = 0
-    fenced: int = 0
-    expired: int = 0
-    positions: dict[Partition, int] = field(default_factory=dict)
 
 
 class Writer:
@@ -62,49 +40,44 @@ class Writer:
         topic: Topic,
         sink: Sink,
         sampler: Sampler,
+        cursors: Cursors,
         *,
-        fence: Fence,
-        in_flight: InFlight,
-        requests: "queue.SimpleQueue[PositionRequest]",
-        answers: "queue.SimpleQueue[Answer]",
-        start_at: StartAt,
-        isolation_span: int,
+        flow: Flow,
+        retry: Retry,
         clock: Callable[[], datetime],
-        give_up: Event,
         on_stored: Callable[[Entry], None] = lambda entry: None,
-        jitter: Callable[[], float] = random.random,
+        farewell: Callable[[Connection], None] = lambda conn: None,
     ) -> None:
         self._engine = engine
         self._topic = topic
         self._sink = sink
         self._sampler = sampler
-        self._fence = fence
-        self._in_flight = in_flight
-        self._requests = requests
-        self._answers = answers
-        self._start_at = start_at
-        self._isolation_span = isolation_span
+        self._flow = flow
         self._clock = clock
-        self._give_up = give_up
-        self._on_stored = on_stored
-        self._jitter = jitter
-        self._streams: dict[Partition, int] = {}
-        self._bounds: dict[int, Bounds] = {}
+        self._on_stored = on_stored  # told once a batch, after the commit
+        self._farewell = farewell  # part of the last transaction of an orderly end
         self._last_hash: dict[str, bytes] = {}
-        self.progress = Progress()
-        self.trouble: str | None = None  # why the database is being retried; None when it answers
+        self.cursors = cursors
+        self.retry = retry
+
+    @property
+    def progress(self) -> Progress:
+        """What has been stored so far. Any thread may ask."""
+        return self._flow.progress
 
     def answer_requests(self) -> None:
         """Tell the poll thread where to read on."""
+        self.retry(self.cursors.withdraw)
         while True:
             try:
-                request = self._requests.get_nowait()
+                request = self._flow.requests.get_nowait()
             except queue.Empty:
                 return
-            self.retrying(partial(self._position, request), lambda: True)
+            self.retry(partial(self.cursors.answer, request), lambda: True)
 
     def store(self, batch: ScoredBatch) -> None:
         """Write a batch and answer for each of its ranges; what is stale or fenced is dropped."""
+        began_s = time.monotonic()
         entry = self._entry(batch)
         entry = self._drop(entry, self._stale(entry.batch))
         drafts = self._sampler.draft(entry) if entry.batch.ranges else ()
@@ -118,25 +91,43 @@ class Writer:
                     conn,
                     entry,
                     drafts,
-                    stream_ids=self._streams,
-                    log_ends={bounds.partition: bounds.end for bounds in self._bounds.values()},
+                    stream_ids=self.cursors.streams,
+                    log_ends=self.cursors.log_ends,
                     now=self._clock(),
                 )
 
         if not entry.batch.ranges:
             return
-        fenced = self.retrying(attempt, lambda: len(self._stale(entry.batch)) < len(entry.batch.ranges))
+        fenced = self.retry(attempt, lambda: len(self._stale(entry.batch)) < len(entry.batch.ranges))
         if fenced is None:
             self._drop(entry, range(len(entry.batch.ranges)))
             return
+        for at in sorted(fenced):
+            portion = entry.batch.ranges[at]
+            logger.warning(
+                "%s partition %d: offsets %d to %d were stored by another worker; dropped here",
+                portion.partition.topic,
+                portion.partition.number,
+                portion.start,
+                portion.end,
+                extra=place(portion) | {"owner": self._sink.owner},
+            )
         self.progress.fenced += len(fenced)
-        self._finish(self._drop(entry, fenced))
+        self._finish(replace(self._drop(entry, fenced), store_s=time.monotonic() - began_s))
 
     def end(self) -> None:
-        """An orderly stop: the next worker's takeover is no second attempt."""
-        if self._streams:
+        """An orderly stop: the next worker's takeover is no second attempt.
+
+        Left out where the database does not answer: a stop must not wait for it.
+        """
+        if self.retry.trouble is not None:
+            return
+        try:
             with self._engine.begin() as conn:
-                release(conn, list(self._streams.values()))
+                self.cursors.release(conn)
+                self._farewell(conn)
+        except DBAPIError as error:
+            logger.warning("%s; stopping without it", describe(error, self._engine.url))
 
     def _finish(self, entry: Entry) -> None:
         batch = entry.batch
@@ -146,9 +137,9 @@ class Writer:
         self.progress.dead += len(batch.dead)
         self.progress.flagged += int(entry.flags.sum())
         for portion in batch.ranges:
-            self.progress.positions[portion.partition] = portion.end
-            self._in_flight.remove(portion)
-            self._answers.put(Stored(portion))
+            self.cursors.note_stored(portion)
+            self._flow.in_flight.remove(portion)
+            self._flow.answers.put(Stored(portion))
         self._on_stored(entry)
 
     def _entry(self, batch: ScoredBatch) -> Entry:
@@ -169,101 +160,14 @@ class Writer:
         return [
             at
             for at, portion in enumerate(batch.ranges)
-            if not self._fence.is_current(portion.partition.number, portion.epoch)
+            if not self._flow.fence.is_current(portion.partition.number, portion.epoch)
         ]
 
-    def _drop(self, entry: Entry, indices: "range | list[int] | frozenset[int]") -> Entry:
+    def _drop(self, entry: Entry, indices: Collection[int]) -> Entry:
         if not indices:
             return entry
         for at in indices:
             portion = entry.batch.ranges[at]
-            self._in_flight.remove(portion)
-            self._answers.put(Rejected(portion))
+            self._flow.in_flight.remove(portion)
+            self._flow.answers.put(Rejected(portion))
         return without_ranges(entry, frozenset(indices))
-
-    def _position(self, request: PositionRequest) -> None:
-        """Read or make the cursor; where retention has overtaken it, account for what is gone."""
-        if not self._fence.is_current(request.partition, request.epoch):
-            return
-        (bounds,) = self._topic.bounds([request.partition])
-        with self._engine.begin() as conn:
-            cursor = self._cursor(conn, bounds)
-        self._streams[bounds.partition] = cursor.stream_id
-        self._bounds[bounds.partition.number] = bounds
-        self.progress.positions[bounds.partition] = cursor.next_offset
-        isolate = cursor.attempts >= ATTEMPTS_BEFORE_ISOLATION and cursor.next_offset < bounds.end
-        if isolate:
-            logger.warning(
-                "partition %d has been taken over %d times without progress: from offset %d on, %d records are"
-                " scored one by one in a child process",
-                request.partition,
-                cursor.attempts,
-                cursor.next_offset,
-                self._isolation_span,
-            )
-        alone_until = cursor.next_offset + self._isolation_span if isolate else 0
-        self._answers.put(Positioned(bounds.partition, request.epoch, cursor.next_offset, alone_until))
-
-    def _cursor(self, conn: Connection, bounds: Bounds) -> Cursor:
-        now, sink, partition = self._clock(), self._sink, bounds.partition
-        cursor = take_over(conn, sink.deployment_id, partition, owner=sink.owner, now=now)
-        if cursor is None:
-            first = self._start_at(self._topic, bounds)
-            return begin_stream(conn, sink.deployment_id, bounds, first=first, owner=sink.owner, now=now)
-        if cursor.next_offset > bounds.end:
-            raise InconsistentLog(
-                f"{partition.topic} partition {partition.number}: the database has stored up to offset"
-                f" {cursor.next_offset}, but the log ends at {bounds.end}: it was truncated or restored from a"
-                " backup; records that reuse offsets cannot be told apart, so make a new topic"
-            )
-        if cursor.next_offset < bounds.beginning:
-            lost = bounds.beginning - cursor.next_offset
-            logger.error(
-                "%s partition %d: retention deleted offsets %d to %d before they were read",
-                partition.topic,
-                partition.number,
-                cursor.next_offset,
-                bounds.beginning,
-            )
-            expire(conn, cursor.stream_id, position=cursor.next_offset, beginning=bounds.beginning, now=now)
-            self.progress.expired += lost
-            return Cursor(cursor.stream_id, bounds.beginning, cursor.attempts)
-        return cursor
-
-    def refresh_log_ends(self) -> None:
-        """Note how far the log reaches, so that the ledger counts what waits."""
-
-        def attempt() -> None:
-            bounds = [bound for bound in self._topic.bounds() if bound.partition in self._streams]
-            if bounds == list(self._bounds.values()):
-                return
-            self._bounds = {bound.partition.number: bound for bound in bounds}
-            with self._engine.begin() as conn:
-                note_log_end(conn, self._sink.deployment_id, bounds)
-
-        self.retrying(attempt)
-
-    def _answerable(self, error: DBAPIError | EnvironmentFault) -> str:
-        """What is wrong with the environment; anything else ends the worker."""
-        if isinstance(error, EnvironmentFault):
-            return str(error)
-        if not is_transient(error):
-            raise error
-        return describe(error, self._engine.url)
-
-    def retrying(self, attempt: Callable[[], T], is_wanted: Callable[[], bool] = lambda: False) -> T | None:
-        """Run until it succeeds; None when it fails and is no longer wanted, or the worker has to end."""
-        pause_s = 0.2
-        while True:
-            try:
-                result = attempt()
-            except (DBAPIError, EnvironmentFault) as error:
-                self.trouble = self._answerable(error)
-                logger.warning("%s; trying again", self.trouble)
-            else:
-                self.trouble = None
-                return result
-            # Full jitter: workers that lost the same database do not come back together.
-            if self._give_up.wait(pause_s * self._jitter()) or not is_wanted():
-                return None
-            pause_s = min(pause_s * 2, 30.0)

@@ -1,18 +1,22 @@
-"""Many rows at once: COPY on PostgreSQL, one executemany of tuples on SQLite."""
+"""Many rows at once: binary COPY on PostgreSQL, statements of many rows each on SQLite."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import JSON, Connection, Dialect
 
+from pipeline.storage.postgres import copy_rows
 from pipeline.storage.schema import Table
+
+_LARGEST_PORTION = 256  # SQLite takes 32,766 values a statement
 
 
 def insert_many(
     conn: Connection, table: type[Table], columns: tuple[str, ...], rows: Sequence[tuple[Any, ...]]
 ) -> None:
-    """Insert rows given as the database's own values (times in microseconds, booleans 0 or 1).
+    """Insert rows given as the database's own values (times in microseconds, booleans 0 or 1, JSON as text).
 
     SQLAlchemy's types are passed by: that is most of the time of a bulk insert. The caller owns
     the transaction.
@@ -20,21 +24,32 @@ def insert_many(
     if not rows:
         return
     if conn.dialect.name == "postgresql":
-        _copy(conn, table, columns, rows)
+        copy_rows(conn, table.__tablename__, columns, _types(table, columns, conn.dialect), rows)
     else:
-        conn.exec_driver_sql(_insert_statement(table, columns), list(rows))
-
-
-def _copy(conn: Connection, table: type[Table], columns: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> None:
-    names = ", ".join(f'"{name}"' for name in columns)
-    cursor: Any = conn.connection.cursor()
-    with cursor, cursor.copy(f"COPY {table.__tablename__} ({names}) FROM STDIN") as copy:
-        for row in rows:
-            copy.write_row(row)
+        first = 0
+        for size in _portions(len(rows)):
+            values = tuple(chain.from_iterable(rows[first : first + size]))
+            conn.exec_driver_sql(_insert_statement(table, columns, size), values)
+            first += size
 
 
 @lru_cache
-def _insert_statement(table: type[Table], columns: tuple[str, ...]) -> str:
+def _types(table: type[Table], columns: tuple[str, ...], dialect: Dialect) -> tuple[str, ...]:
+    """Names of the columns' types; JSON comes as text, whose binary form is the same."""
+    kinds = [table.__table__.c[name].type for name in columns]
+    return tuple("text" if isinstance(kind, JSON) else kind.compile(dialect).lower() for kind in kinds)
+
+
+def _portions(rows: int) -> Iterator[int]:
+    """Powers of two that add up: a quarter less CPU than one row a statement, and few statements to prepare."""
+    while rows:
+        size = min(_LARGEST_PORTION, 1 << (rows.bit_length() - 1))
+        yield size
+        rows -= size
+
+
+@lru_cache
+def _insert_statement(table: type[Table], columns: tuple[str, ...], rows: int) -> str:
     names = ", ".join(f'"{name}"' for name in columns)
-    marks = ", ".join("?" * len(columns))
-    return f"INSERT INTO {table.__tablename__} ({names}) VALUES ({marks})"
+    marks = f"({', '.join('?' * len(columns))})"
+    return f"INSERT INTO {table.__tablename__} ({names}) VALUES {', '.join([marks] * rows)}"

@@ -1,5 +1,6 @@
 """Open a database: SQLite by default, PostgreSQL in production; refuse what this release cannot read."""
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,12 +11,23 @@ from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_u
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, NoSuchModuleError, OperationalError
 
-from pipeline.errors import EnvironmentFault, UsageError
+from pipeline.errors import EnvironmentFault, OodwatchError, UsageError
+from pipeline.storage.postgres import IDLE_IN_TRANSACTION_S, cure, make_postgres_engine, passes
 
 #: The newest revision under `migrations/versions`; a test holds it against Alembic's own answer.
 HEAD_REVISION = "0003"
 
 _BUSY_TIMEOUT_S = 30
+
+#: What SQLite says (patterns), and what a person can do.
+_SQLITE_CURES = {
+    "disk is full|No space left": "free some space, then run the same command again; nothing was half-written",
+    "disk I/O error": "the disk is full or failing: free some space, then run the same command again",
+    "not a database": "name another file with --database",
+    "readonly|unable to open": "check that the folder exists and may be written",
+    "locked": f"for {_BUSY_TIMEOUT_S} s another process has held a transaction open, end it",
+}
+_EXAMPLES = "write sqlite:///path/to/file.db or postgresql+psycopg://user@host/name"
 
 
 def open_database(url: str) -> Engine:
@@ -29,34 +41,32 @@ def open_database(url: str) -> Engine:
         EnvironmentFault: the database does not answer, or its disk is full.
     """
     engine = make_engine(url)
-    with translated_errors(engine.url):
-        revision = current_revision(engine)
-        if revision is None and engine.dialect.name == "sqlite":
-            from pipeline.storage.migrations.run import upgrade
-
-            upgrade(engine)
-        elif revision != HEAD_REVISION:
-            raise UsageError(_revision_message(engine.url, revision))
+    try:
+        with translated_errors(engine.url):
+            _check_revision(engine)
+    except BaseException:
+        engine.dispose()
+        raise
     return engine
 
 
-def make_engine(url: str) -> Engine:
+def make_engine(url: str, *, idle_in_transaction_s: float = IDLE_IN_TRANSACTION_S) -> Engine:
     """An engine that has not connected yet. Every transaction on SQLite begins IMMEDIATE, see `reading`."""
     try:
         parsed = make_url(url)
         if parsed.get_backend_name() == "sqlite":
             return _sqlite_engine(parsed)
-        return create_engine(parsed, pool_pre_ping=True)
-    except (ArgumentError, NoSuchModuleError) as error:
-        raise UsageError(
-            f"database {url!r} is no SQLAlchemy URL ({error}); write sqlite:///path/to/file.db"
-            " or postgresql+psycopg://user@host/name"
-        ) from error
+        if parsed.get_backend_name() == "postgresql":
+            return make_postgres_engine(parsed, idle_in_transaction_s=idle_in_transaction_s)
+    except (ArgumentError, NoSuchModuleError, ImportError, ValueError) as error:
+        # The parser's own words are left out: they repeat the whole URL, with its password.
+        raise UsageError(f"database {shown(url)!r} is no SQLAlchemy URL that can be used; {_EXAMPLES}") from error
+    raise UsageError(f"database {shown(url)!r} is of another engine; {_EXAMPLES}")
 
 
 def reading(engine: Engine) -> Engine:
     """The same engine for transactions that only read: on SQLite they then never wait for a writer."""
-    return engine.execution_options(sqlite_begin="BEGIN")
+    return engine.execution_options(sqlite_begin="BEGIN", postgresql_readonly=True)
 
 
 def current_revision(engine: Engine) -> str | None:
@@ -69,35 +79,81 @@ def current_revision(engine: Engine) -> str | None:
         return "" if tables else None
 
 
+def stored_revision(conn: Connection) -> str:
+    """The revision that the tables have now, in a database that has been opened before."""
+    return str(conn.scalar(text("SELECT version_num FROM alembic_version")) or "")
+
+
+def revision_problem(url: URL, revision: str | None) -> str | None:
+    """Why this release cannot work with tables of that revision, and the cure; None where it can."""
+    return None if revision == HEAD_REVISION else _revision_message(url, revision)
+
+
+def sqlite_file(url: str) -> Path | None:
+    """Where a SQLite database lies or would lie; None for other engines, and for what is no URL."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        return None
+    named = parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:")
+    return Path(str(parsed.database)).absolute() if named else None
+
+
 @contextmanager
 def translated_errors(url: URL) -> Iterator[None]:
     """Turn a driver's failure into one line: which database, what it said, what to do."""
     try:
         yield
     except DBAPIError as error:
-        raise EnvironmentFault(describe(error, url)) from error
+        raise translated(error, url) from error
+
+
+def translated(error: DBAPIError, url: URL) -> OodwatchError:
+    """EnvironmentFault where trying again may help, UsageError where a person has to mend something first."""
+    waits = is_transient(error) or not _is_from_postgres(error)
+    return (EnvironmentFault if waits else UsageError)(describe(error, url))
 
 
 def describe(error: DBAPIError, url: URL) -> str:
     """What the database said, where, and the cure."""
     said = str(error.orig).strip().splitlines()[0]
-    where = url.render_as_string(hide_password=True)
-    if "disk is full" in said or "No space left" in said:
-        return f"{where}: {said}; free some space, then run the same command again; nothing was half-written"
-    if "not a database" in said:
-        return f"{where}: {said}; name another file with --database"
-    if "readonly" in said or "unable to open" in said:
-        return f"{where}: {said}; check that the folder exists and may be written"
-    if "locked" in said:
-        return f"{where}: {said} for {_BUSY_TIMEOUT_S} s; another process holds a transaction open, end it"
-    return f"{where}: {said}"
+    where = shown(url)
+    known = (remedy for pattern, remedy in _SQLITE_CURES.items() if re.search(pattern, said))
+    remedy = cure(error) if _is_from_postgres(error) else next(known, None)
+    return "; ".join(filter(None, (f"{where}: {said}", remedy)))
 
 
 def is_transient(error: BaseException) -> bool:
     """Whether the same transaction may succeed later: a lost connection, a lock, a full disk."""
+    if isinstance(error, DBAPIError) and _is_from_postgres(error):
+        return passes(error)
     if isinstance(error, OperationalError):
         return "no such table" not in str(error.orig) and "no such column" not in str(error.orig)
     return isinstance(error, DBAPIError) and (error.connection_invalidated or not isinstance(error, DatabaseError))
+
+
+def shown(url: URL | str) -> str:
+    """A URL without its secrets: no password, and of the query only where the servers are."""
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        return re.sub(r":(?!//).*@", ":***@", str(url))
+    public = {name: value for name, value in parsed.query.items() if name in ("host", "port")}
+    return parsed.set(query=public).render_as_string(hide_password=True)
+
+
+def _check_revision(engine: Engine) -> None:
+    revision = current_revision(engine)
+    if revision is None and engine.dialect.name == "sqlite":
+        from pipeline.storage.migrations.run import upgrade
+
+        upgrade(engine)
+    elif revision != HEAD_REVISION:
+        raise UsageError(_revision_message(engine.url, revision))
+
+
+def _is_from_postgres(error: DBAPIError) -> bool:
+    return hasattr(error.orig, "sqlstate")
 
 
 def _sqlite_engine(url: URL) -> Engine:
@@ -128,7 +184,7 @@ def _begin_sqlite(conn: Connection) -> None:
 
 
 def _revision_message(url: URL, revision: str | None) -> str:
-    where = url.render_as_string(hide_password=True)
+    where = shown(url)
     if revision is None:
         return f"{where} is empty; run `oodwatch migrate --database {where}` once"
     if revision == "":

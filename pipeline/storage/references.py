@@ -119,8 +119,8 @@ def find_reference(conn: Connection, *, name: str | None, model_id: str) -> Refe
         row = conn.execute(ordered.limit(1)).one_or_none()
         if row is None:
             raise UsageError(
-                f"model {model_id} has no reference in this database; make one with"
-                " `oodwatch calibrate --model DIR IMAGES --database URL`"
+                f"model {model_id} has no reference in {conn.engine.url.render_as_string()}; make one with"
+                " `oodwatch calibrate --model DIR IMAGES`, or name another --database"
             )
     return _reference(row)
 

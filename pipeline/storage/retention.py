@@ -19,20 +19,25 @@ class RetentionLimits:
 
 
 def delete_expired(conn: Connection, limits: RetentionLimits, *, now: datetime, chunk: int = 2_000) -> int:
-    """Delete at most `chunk` old rows of each table; return how many; zero: nothing is left to do."""
+    """Delete at most `chunk` old rows of each table; return how many; zero: nothing is left to do.
+
+    Scores on PostgreSQL go by whole days instead, see `partitions.drop_expired_day`.
+    """
     horizon = now - limits.keep
     deleted = trim_samples(conn, limits.max_samples, chunk)
-    for table, time in (
-        (ScoreRow, ScoreRow.event_time),
+    tables: list[tuple[type[Table], Any]] = [
         (DeadLetterRow, DeadLetterRow.at),
         (SampleRow, SampleRow.event_time),
         (RollUpPartRow, RollUpPartRow.tick),
-    ):
+    ]
+    if conn.dialect.name == "sqlite":
+        tables.append((ScoreRow, ScoreRow.event_time))
+    for table, time in tables:
         deleted += _delete_chunk(conn, table, time < horizon, chunk)
     return deleted
 
 
 def _delete_chunk(conn: Connection, table: type[Table], condition: Any, chunk: int) -> int:
     key = list(table.__table__.primary_key)
-    old = select(*key).where(condition).limit(chunk)
+    old = select(*key).where(condition).limit(chunk).with_for_update(skip_locked=True)
     return conn.execute(delete(table).where(tuple_(*key).in_(old))).rowcount

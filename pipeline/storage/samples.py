@@ -2,9 +2,22 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, Connection, Select, and_, delete, func, select, tuple_, type_coerce
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Delete,
+    Select,
+    and_,
+    bindparam,
+    delete,
+    func,
+    select,
+    tuple_,
+    type_coerce,
+)
 
 from pipeline.storage.bulk import insert_many
 from pipeline.storage.schema import DeploymentRow, SampleRow, ScoreRow, SegmentRow
@@ -37,15 +50,26 @@ class Slot(NamedTuple):
 
 
 def insert_samples(conn: Connection, samples: Sequence[NewSample], places: int) -> None:
-    """Append samples and drop what then exceeds `places` in a slot: the lowest ranks go."""
+    """Append samples and drop what then exceeds `places` in a slot: the lowest ranks go.
+
+    What another worker is dropping is left to it: two that fill one slot at once never wait for one
+    another, and the next one drops what both have left.
+    """
     insert_many(conn, SampleRow, NewSample._fields, samples)
     slots = sorted({Slot(sample.segment_id, sample.tick, sample.kind) for sample in samples})
-    slot_columns = (SampleRow.segment_id, type_coerce(SampleRow.tick, BigInteger), SampleRow.kind)
-    place = func.row_number().over(partition_by=slot_columns, order_by=SampleRow.rank.desc()).label("place")
     for chunk in (slots[i : i + 200] for i in range(0, len(slots), 200)):
-        ranked = select(SampleRow.id, place).where(tuple_(*slot_columns).in_(chunk)).subquery()
-        surplus = select(ranked.c.id).where(ranked.c.place > places)
-        conn.execute(delete(SampleRow).where(SampleRow.id.in_(surplus)))
+        conn.execute(_drop_surplus(), {"slots": chunk, "places": places})
+
+
+@lru_cache
+def _drop_surplus() -> Delete:
+    """Built once: building it costs more than running it."""
+    slot = (SampleRow.segment_id, type_coerce(SampleRow.tick, BigInteger), SampleRow.kind)
+    place = func.row_number().over(partition_by=slot, order_by=SampleRow.rank.desc()).label("place")
+    ranked = select(SampleRow.id, place).where(tuple_(*slot).in_(bindparam("slots", expanding=True))).subquery()
+    surplus = select(ranked.c.id).where(ranked.c.place > bindparam("places"))
+    unlocked = select(SampleRow.id).where(SampleRow.id.in_(surplus)).with_for_update(skip_locked=True)
+    return delete(SampleRow).where(SampleRow.id.in_(unlocked))
 
 
 def trim_samples(conn: Connection, keep: int, chunk: int) -> int:
@@ -54,6 +78,7 @@ def trim_samples(conn: Connection, keep: int, chunk: int) -> int:
     if newest is None:
         return 0
     old = select(SampleRow.id).where(SampleRow.id <= newest - keep).order_by(SampleRow.id).limit(chunk)
+    old = old.with_for_update(skip_locked=True)
     return conn.execute(delete(SampleRow).where(SampleRow.id.in_(old))).rowcount
 
 
@@ -87,7 +112,11 @@ def random_outputs(conn: Connection, deployment: str, segment: str | None) -> It
 
 
 def _random_outputs(deployment: str, segment: str | None) -> Select[*tuple[Any, ...]]:
-    same_record = and_(ScoreRow.stream_id == SampleRow.stream_id, ScoreRow.offset == SampleRow.offset)
+    same_record = and_(
+        ScoreRow.stream_id == SampleRow.stream_id,
+        ScoreRow.offset == SampleRow.offset,
+        ScoreRow.event_time == SampleRow.event_time,  # one partition of PostgreSQL is read, not all
+    )
     statement: Select[*tuple[Any, ...]] = (
         select(
             SampleRow.logits,

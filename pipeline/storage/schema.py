@@ -161,7 +161,10 @@ class StreamRow(Table):
     """
 
     __tablename__ = "stream"
-    __table_args__ = (UniqueConstraint("deployment_id", "topic", "topic_id", "partition"),)
+    __table_args__ = (
+        UniqueConstraint("deployment_id", "topic", "topic_id", "partition"),
+        {"postgresql_with": {"fillfactor": 50}},  # room for the next version of a row that every batch updates
+    )
 
     id: Mapped[int] = mapped_column(Key, primary_key=True)
     deployment_id: Mapped[int] = mapped_column(ForeignKey("deployment.id"))
@@ -173,7 +176,7 @@ class StreamRow(Table):
     log_end: Mapped[int] = mapped_column(BigInteger)  # as last seen by the worker
     scored: Mapped[int] = mapped_column(BigInteger)
     dead: Mapped[int] = mapped_column(BigInteger)
-    expired: Mapped[int] = mapped_column(BigInteger)  # deleted by the log's retention before they were read
+    expired: Mapped[int] = mapped_column(BigInteger)  # gone from the log before they were read
     skipped: Mapped[int] = mapped_column(BigInteger)  # left out on request, by --from
     holes: Mapped[int] = mapped_column(BigInteger)  # offsets without a record
     attempts: Mapped[int]  # times taken over since the last commit; 3 = something in front kills workers
@@ -190,7 +193,7 @@ class StreamGapRow(Table):
     stream_id: Mapped[int] = mapped_column(ForeignKey("stream.id"), primary_key=True)
     from_offset: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     to_offset: Mapped[int] = mapped_column(BigInteger)
-    reason: Mapped[str]  # expired, skipped
+    reason: Mapped[str]  # expired, corrupt, skipped
     at: Mapped[datetime]
 
 
@@ -205,11 +208,25 @@ class SegmentRow(Table):
     name: Mapped[str]
 
 
+class ProcessRow(Table):
+    """One running process, as it last said itself; the row of one that was killed stays for a day."""
+
+    __tablename__ = "process"
+
+    name: Mapped[str] = mapped_column(primary_key=True)  # host:pid
+    role: Mapped[str]  # worker
+    deployment: Mapped[str | None]
+    version: Mapped[str]
+    started_at: Mapped[datetime]
+    beat_at: Mapped[datetime]
+    state: Mapped[dict[str, Any]] = mapped_column(JSON)  # ready, reasons, lag by partition, counts, rate
+
+
 class ScoreRow(Table):
-    """One scored image."""
+    """One scored image. On PostgreSQL one partition a day, see `partitions`."""
 
     __tablename__ = "score"
-    __table_args__ = (Index(None, "event_time"),)
+    __table_args__ = (Index(None, "event_time"), {"postgresql_partition_by": "RANGE (event_time)"})
 
     # The event time belongs to the key because PostgreSQL partitions by it; it is the record's own.
     stream_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, select
 
 from pipeline.storage.bulk import insert_many
+from pipeline.storage.partitions import day_of, ensure_days
 from pipeline.storage.schema import (
     DeadLetterRow,
     DeploymentRow,
@@ -100,6 +101,9 @@ class DeadLetterLine:
 
 def insert_scores(conn: Connection, rows: Sequence[NewScore]) -> None:
     """Append scored images; the caller's transaction has moved the cursor over their offsets."""
+    if not rows:
+        return
+    ensure_days(conn, {day_of(row.event_time) for row in rows})
     insert_many(conn, ScoreRow, NewScore._fields, rows)
 
 

@@ -1,12 +1,17 @@
 """Cursors: where each partition stands, moved only by compare-and-set.
 
 No gap: `next_offset` moves only from `start` to `end`, in the transaction that writes every offset
-between. No duplicate: once moved, it never equals `start` again. A zombie's UPDATE meets no row.
+between. No duplicate: once moved, it never equals `start` again. A zombie's UPDATE meets no row: under
+READ COMMITTED it waits for the row's lock and then looks at the row anew.
+
+Whoever updates several streams in one transaction takes them in the order of their keys, so that no two
+workers wait for one another.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
@@ -14,6 +19,8 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Row,
+    Update,
+    bindparam,
     func,
     insert,
     select,
@@ -22,6 +29,7 @@ from sqlalchemy import (
 )
 
 from pipeline.records import Bounds, Partition
+from pipeline.storage.conflicts import insert_or
 from pipeline.storage.schema import DeploymentRow, StreamGapRow, StreamRow
 
 
@@ -87,10 +95,11 @@ def begin_stream(
     """Make the cursor of a partition that this deployment sees for the first time.
 
     `first` is where reading begins; offsets from the log's beginning to it are counted as skipped.
+    Where another worker has just made it, this is a takeover.
     """
     partition = bounds.partition
     stream_id = conn.execute(
-        insert(StreamRow)
+        insert_or(conn, StreamRow)
         .values(
             deployment_id=deployment_id,
             topic=partition.topic,
@@ -108,8 +117,13 @@ def begin_stream(
             owner=owner,
             updated_at=now,
         )
+        .on_conflict_do_nothing()
         .returning(StreamRow.id)
-    ).scalar_one()
+    ).scalar_one_or_none()
+    if stream_id is None:
+        taken = take_over(conn, deployment_id, partition, owner=owner, now=now)
+        assert taken is not None, "a stream is never deleted"
+        return taken
     if first > bounds.beginning:
         _record_gap(conn, stream_id, bounds.beginning, first, "skipped", now)
     return Cursor(stream_id, first, 1)
@@ -117,50 +131,86 @@ def begin_stream(
 
 def advance(conn: Connection, stream_id: int, step: Advance, *, owner: str, now: datetime) -> bool:
     """Compare-and-set: move from `start` to `end`. False: fenced, somebody else has moved it."""
-    values: dict[str, Any] = {
-        "next_offset": step.end,
-        "scored": StreamRow.scored + step.scored,
-        "dead": StreamRow.dead + step.dead,
-        "holes": StreamRow.holes + step.holes,
-        "log_end": _greatest(conn, StreamRow.log_end, step.log_end),
-        "attempts": 0,
-        "owner": owner,
-        "updated_at": now,
+    values = {
+        "stream": stream_id,
+        "from": step.start,
+        "to": step.end,
+        "more_scored": step.scored,
+        "more_dead": step.dead,
+        "more_holes": step.holes,
+        "seen_end": step.log_end,
+        "newest": step.newest_event_time,
+        "by": owner,
+        "now": now,
     }
-    if step.newest_event_time is not None:
-        known = func.coalesce(type_coerce(StreamRow.newest_event_time, BigInteger), step.newest_event_time)
-        values["newest_event_time"] = _greatest(conn, known, step.newest_event_time)
-    moved = conn.execute(
-        update(StreamRow).where(StreamRow.id == stream_id, StreamRow.next_offset == step.start).values(**values)
+    return conn.execute(_compare_and_set(conn.dialect.name), values).rowcount == 1
+
+
+@lru_cache
+def _compare_and_set(engine: str) -> Update:
+    """Built once: a batch runs it for each of its ranges, and building it costs more than running it."""
+    greatest = _greatest(engine)
+    known, newest = type_coerce(StreamRow.newest_event_time, BigInteger), bindparam("newest", type_=BigInteger)
+    return (
+        update(StreamRow)
+        .where(StreamRow.id == bindparam("stream"), StreamRow.next_offset == bindparam("from"))
+        .values(
+            next_offset=bindparam("to"),
+            scored=StreamRow.scored + bindparam("more_scored"),
+            dead=StreamRow.dead + bindparam("more_dead"),
+            holes=StreamRow.holes + bindparam("more_holes"),
+            log_end=greatest(StreamRow.log_end, bindparam("seen_end", type_=BigInteger)),
+            attempts=0,
+            newest_event_time=func.coalesce(greatest(func.coalesce(known, newest), newest), known),
+            owner=bindparam("by"),
+            updated_at=bindparam("now"),
+        )
     )
-    return moved.rowcount == 1
 
 
-def expire(conn: Connection, stream_id: int, *, position: int, beginning: int, now: datetime) -> bool:
-    """Retention overtook the cursor: account for [position, beginning) and move on. False: fenced."""
+def expire(
+    conn: Connection, stream_id: int, *, position: int, beginning: int, reason: str = "expired", now: datetime
+) -> bool:
+    """Account for [position, beginning), which the log holds no longer, and move on. False: fenced.
+
+    Retention overtook the cursor, or (reason `corrupt`) the bytes there are damaged.
+    """
     moved = conn.execute(
         update(StreamRow)
         .where(StreamRow.id == stream_id, StreamRow.next_offset == position)
-        .values(next_offset=beginning, expired=StreamRow.expired + (beginning - position), updated_at=now)
+        .values(
+            next_offset=beginning,
+            expired=StreamRow.expired + (beginning - position),
+            log_end=_greatest(conn.dialect.name)(StreamRow.log_end, beginning),
+            updated_at=now,
+        )
     )
     if moved.rowcount == 1:
-        _record_gap(conn, stream_id, position, beginning, "expired", now)
+        _record_gap(conn, stream_id, position, beginning, reason, now)
     return moved.rowcount == 1
 
 
 def release(conn: Connection, stream_ids: Sequence[int]) -> None:
-    """An orderly end is no failed attempt."""
-    conn.execute(update(StreamRow).where(StreamRow.id.in_(stream_ids)).values(attempts=0))
+    """Takeovers that ended in order, one each, were no failed attempts."""
+    for stream_id in sorted(stream_ids):
+        counted = StreamRow.id == stream_id, StreamRow.attempts > 0
+        conn.execute(update(StreamRow).where(*counted).values(attempts=StreamRow.attempts - 1))
 
 
-def note_log_end(conn: Connection, deployment_id: int, bounds: Sequence[Bounds]) -> None:
-    """Store how far the log reaches, so that waiting records are counted while nothing is read."""
-    for bound in bounds:
-        conn.execute(
-            update(StreamRow)
-            .where(*_is(deployment_id, bound.partition), StreamRow.log_end < bound.end)
-            .values(log_end=bound.end)
+def note_log_ends(conn: Connection, ends: Mapping[int, int]) -> None:
+    """Store how far the log reaches, by stream, so that waiting records are counted while nothing is read."""
+    for stream_id, end in sorted(ends.items()):
+        conn.execute(update(StreamRow).where(StreamRow.id == stream_id, StreamRow.log_end < end).values(log_end=end))
+
+
+def positions(conn: Connection, deployment_id: int, topic: str) -> dict[Partition, int]:
+    """Where the cursor of each partition stands, whoever moved it; of all incarnations of the topic."""
+    rows = conn.execute(
+        select(StreamRow.topic_id, StreamRow.partition, StreamRow.next_offset).where(
+            StreamRow.deployment_id == deployment_id, StreamRow.topic == topic
         )
+    )
+    return {Partition(topic, row.topic_id, row.partition): row.next_offset for row in rows}
 
 
 def ledger(
@@ -195,9 +245,9 @@ def _line(row: Row[Any], log_ends: Mapping[Partition, int]) -> LedgerLine:
     )
 
 
-def _greatest(conn: Connection, left: Any, right: Any) -> Any:
+def _greatest(engine: str) -> Callable[..., Any]:
     """The larger of two numbers; the engines spell it differently."""
-    return func.max(left, right) if conn.dialect.name == "sqlite" else func.greatest(left, right)
+    return func.max if engine == "sqlite" else func.greatest
 
 
 def _is(deployment_id: int, partition: Partition) -> tuple[ColumnElement[bool], ...]:

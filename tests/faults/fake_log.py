@@ -22,6 +22,7 @@ class FakeLog:
     records: dict[int, list[Record | None]] = field(default_factory=dict)
     beginnings: dict[int, int] = field(default_factory=dict)
     history: dict[tuple[str, int, int], bytes] = field(default_factory=dict)
+    damaged: set[tuple[int, int]] = field(default_factory=set)  # (partition, offset) that cannot be read
 
     def __post_init__(self) -> None:
         self.recreate()
@@ -35,6 +36,7 @@ class FakeLog:
         self.incarnation += 1
         self.records = {number: [] for number in range(self.partitions)}
         self.beginnings = dict.fromkeys(range(self.partitions), 0)
+        self.damaged = set()
 
     def produce(self, number: int, value: bytes) -> None:
         offset = len(self.records[number])
@@ -45,6 +47,25 @@ class FakeLog:
     def make_hole(self, number: int) -> None:
         """An offset that no consumer ever sees: a transaction marker."""
         self.records[number].append(None)
+
+    def damage(self, number: int, offset: int) -> None:
+        """Bytes on the disk have flipped."""
+        if offset < len(self.records[number]):
+            self.damaged.add((number, offset))
+
+    def first_readable(self, number: int, offset: int) -> int:
+        """A fetch skips holes, but not damage."""
+        while offset < self.end(number) and self._meets_damage(number, offset):
+            offset += 1
+        return offset
+
+    def _meets_damage(self, number: int, offset: int) -> bool:
+        for at in range(offset, self.end(number)):
+            if (number, at) in self.damaged:
+                return True
+            if self.records[number][at] is not None:
+                return False
+        return False
 
     def expire(self, number: int, count: int) -> None:
         """Retention deletes the oldest offsets."""
@@ -76,6 +97,9 @@ class FakeTopic:
     def offset_at(self, partition: int, timestamp_us: int) -> int:
         raise AssertionError("not asked for in these tests")
 
+    def first_readable(self, partition: int, offset: int) -> int:
+        return self._log.first_readable(partition, offset)
+
     def close(self) -> None:
         pass
 
@@ -92,6 +116,10 @@ class FakeSubscription:
         self._known_id = log.topic_id
         self._paused = False
         self._turn = 0
+
+    @property
+    def standby(self) -> str | None:
+        return None
 
     def assign(self, partitions: Collection[int]) -> None:
         self._decided = frozenset(partitions)
@@ -117,18 +145,25 @@ class FakeSubscription:
         self._turn += 1
         order = sorted(self._seen)
         for number in order[self._turn % len(order) :] + order[: self._turn % len(order)]:
-            position = self._positions[number]
-            found = [record for record in self._log.records[number][position:] if record is not None]
-            found = found[: self._max_records]
-            if found:
-                self._positions[number] = found[-1].offset + 1
+            found: list[Record] = []
+            begin = position = self._positions[number]
+            while position < self._log.end(number) and len(found) < self._max_records:
+                if (number, position) in self._log.damaged:
+                    break
+                if (record := self._log.records[number][position]) is not None:
+                    found.append(record)
+                position += 1
+            if position > begin:
+                self._positions[number] = position
                 partition = Partition(TOPIC, self._known_id, number)
                 labelled = tuple(replace(record, partition=partition) for record in found)
-                return Poll(fetched={number: Fetched(self._known_id, labelled)})
+                return Poll(fetched={number: Fetched(self._known_id, labelled, position)})
+            if position < self._log.end(number):
+                return Poll(unreadable=self._seen)  # the client does not say where
         return Poll()
 
-    def seek(self, partition: int, offset: int) -> None:
-        self._positions[partition] = offset
+    def seek(self, partition: Partition, offset: int) -> None:
+        self._positions[partition.number] = offset
 
     def pause(self) -> None:
         self._paused = True

@@ -6,7 +6,6 @@ is dropped on purpose: correctness must come from the compare-and-set alone. Fiv
 show that the test can fail.
 """
 
-import queue
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Event
@@ -23,8 +22,10 @@ from sqlalchemy.pool import StaticPool
 from pipeline.ingest.source import Fetched
 from pipeline.records import Range, ScoredBatch
 from pipeline.stages import sink as sink_module
-from pipeline.stages.flow import Answer, Fence, InFlight, Positioned, PositionRequest
+from pipeline.stages.cursors import Cursors
+from pipeline.stages.flow import Flow, InFlight, Positioned
 from pipeline.stages.intake import Intake
+from pipeline.stages.retry import Retry
 from pipeline.stages.sampling import Sampler, SamplingLimits
 from pipeline.stages.sink import Sink
 from pipeline.stages.writer import Writer
@@ -107,33 +108,33 @@ class FakeWorker:
         self.subscription = FakeSubscription(log, max_records=3)
         self.pending: list[Range] = []
         self.scored: list[ScoredBatch] = []
-        fence = Fence()
-        in_flight = InFlight(max_records=12, max_bytes=1 << 20, bytes_per_record=1)
-        requests: queue.SimpleQueue[PositionRequest] = queue.SimpleQueue()
-        answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        topic = FakeTopic(log)
+        flow = Flow(InFlight(max_records=12, max_bytes=1 << 20, bytes_per_record=1))
+        cursors = Cursors(
+            engine,  # type: ignore[arg-type]
+            topic,
+            flow,
+            deployment_id=1,
+            owner=name,
+            start_at=lambda topic, bounds: bounds.beginning,
+            isolation_span=4,
+            clock=lambda: NOW,
+        )
         self.intake = Intake(
             self.subscription,
-            fence=fence,
-            in_flight=in_flight,
-            requests=requests,
-            answers=answers,
+            flow=flow,
             forward=self.pending.append,
             max_range=2,
         )
         self.writer = Writer(
             engine,  # type: ignore[arg-type]
-            FakeTopic(log),
+            topic,
             Sink(1, reference(1), name, 10, 2),
             Sampler(SamplingLimits(2), lambda image: None),
-            fence=fence,
-            in_flight=in_flight,
-            requests=requests,
-            answers=answers,
-            start_at=lambda topic, bounds: bounds.beginning,
-            isolation_span=4,
+            cursors,
+            flow=flow,
+            retry=Retry(engine.url, Event(), progress=flow.progress, jitter=lambda: 0.0),
             clock=lambda: NOW,
-            give_up=Event(),
-            jitter=lambda: 0.0,
         )
 
     def infer(self) -> None:
@@ -173,6 +174,10 @@ class ExactlyOnce(RuleBasedStateMachine):
     @rule(number=numbers)
     def hole(self, number: int) -> None:
         self.log.make_hole(number)
+
+    @rule(number=numbers, back=st.integers(0, 6))
+    def damage(self, number: int, back: int) -> None:
+        self.log.damage(number, max(0, self.log.end(number) - 1 - back))
 
     @rule(number=numbers, count=st.integers(1, 4))
     def retention(self, number: int, count: int) -> None:
@@ -220,6 +225,17 @@ class ExactlyOnce(RuleBasedStateMachine):
         self.fetch(other, 3)
         self.write(other, 2)
         self.write(at, 3)
+
+    @rule(at=workers, number=numbers)
+    def recreate_under_a_frozen_worker(self, at: int, number: int) -> None:
+        """The member misses it and goes on at its old offset in the new topic."""
+        self.give_all_to(at)
+        self.produce(number, 2, False)
+        self.fetch(at, 3)
+        self.write(at, 2)
+        self.recreate_topic(6)
+        self.fetch(at, 3)
+        self.write(at, 2)
 
     @rule(at=workers)
     def crash(self, at: int) -> None:
@@ -271,9 +287,8 @@ class ExactlyOnce(RuleBasedStateMachine):
         self.nothing_lost_doubled_or_alien()
         ends = {(topic_id, number): end for topic_id, number, _, end in self.streams()}
         for number in range(PARTITIONS):
-            last = max((r.offset for r in self.log.records[number] if r is not None), default=-1)
-            if last >= self.log.beginnings[number]:
-                assert ends[self.log.topic_id, number] == last + 1, f"partition {number} was not read to its end"
+            end = self.log.end(number)
+            assert ends[self.log.topic_id, number] == end, f"partition {number} was not read to its end"
         self.database.dispose()
 
     def streams(self) -> list[tuple[str, int, int, int]]:
@@ -321,6 +336,26 @@ def test_every_record_is_stored_exactly_once_whatever_happens() -> None:
     run(examples=150)
 
 
+def test_rebalances_are_no_failed_attempts() -> None:
+    log, database = FakeLog(PARTITIONS), memory_database()
+    members = [FakeWorker(log, FlakyEngine(database), f"worker-{i}") for i in range(WORKERS)]
+    log.produce(0, b"waiting")
+    for turn in range(12):
+        for i, member in enumerate(members):
+            member.subscription.assign(range(PARTITIONS) if turn % WORKERS == i else ())
+            member.intake.step(0)
+        for member in members:
+            member.writer.answer_requests()
+    with database.connect() as conn:
+        attempts = conn.execute(text("SELECT attempts FROM stream")).scalars().all()
+    assert attempts == [1] * PARTITIONS
+    for member in members:
+        member.writer.end()
+    with database.connect() as conn:
+        assert conn.scalar(text("SELECT sum(attempts) FROM stream")) == 0
+    database.dispose()
+
+
 def _without_compare_and_set(conn: Connection, stream_id: int, step: Any, **who: Any) -> bool:
     conn.execute(update(StreamRow).where(StreamRow.id == stream_id).values(next_offset=step.end))
     return True
@@ -333,10 +368,10 @@ def _cursor_committed_before_the_rows(conn: Connection, stream_id: int, step: An
     return moved
 
 
-def _without_seek(self: Any, answer: Positioned) -> None:
+def _without_seek(self: Any, answer: Positioned) -> bool:
     seek, self._subscription.seek = self._subscription.seek, lambda partition, offset: None
     try:
-        _go_on_from(self, answer)
+        return _go_on_from(self, answer)
     finally:
         self._subscription.seek = seek
 

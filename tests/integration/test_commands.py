@@ -95,7 +95,7 @@ def test_bad_requests_end_with_one_line_and_the_cure(deployment: Deployment, tmp
     assert few.exit_code == 3
     assert "spool:DIR/topic" in str(failure(run("worker", *options, "--source", "spool:x")))
     assert "oodwatch package" in str(failure(run("score", empty, "--model", tmp_path)))
-    assert "this release reads spools" in str(failure(run("worker", *options, "--source", "kafka://h:9092/t")))
+    assert "write kafka://host:port" in str(failure(run("worker", *options, "--source", "kafka://h:9092")))
     assert "--reason" in str(failure(run("dead-letters", "--reason", "bored", *options[2:])))
 
 
@@ -172,6 +172,10 @@ def test_a_setting_that_cannot_be_is_named(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(OodwatchError, match=r"worker\.max_batch"):
         load_settings()
     monkeypatch.delenv("OODWATCH_WORKER__MAX_BATCH")
+    (tmp_path / "oodwatch.toml").write_text('database_password = "s3cret"')
+    with pytest.raises(OodwatchError, match="database_password: there is no such setting") as refused:
+        load_settings()
+    assert "s3cret" not in str(refused.value)
     (tmp_path / "oodwatch.toml").write_text(TEMPLATE.replace("# max_", "max_"))
     assert load_settings().worker.max_batch == 256
 
@@ -239,7 +243,7 @@ def _died(process: "subprocess.Popen[str]", deployment: Deployment) -> bool:
 
 @pytest.mark.integration
 def test_the_command_line_starts_without_torch_and_without_the_database() -> None:
-    code = "import sys, pipeline.cli.app; print(sorted({'torch', 'sqlalchemy', 'PIL'} & sys.modules.keys()))"
+    code = "import sys, pipeline.cli.app; print(sorted({'torch', 'sqlalchemy', 'PIL', 'numpy'} & sys.modules.keys()))"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.strip() == "[]"
 

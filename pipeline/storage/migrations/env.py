@@ -2,11 +2,13 @@
 
 from alembic import context
 
+from pipeline.storage.partitions import is_no_partition
 from pipeline.storage.schema import Table
 
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=Table.metadata,
+    include_object=is_no_partition,
     render_as_batch=True,
     transactional_ddl=True,
 )

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -60,9 +61,10 @@ def test_a_rate_is_kept_by_an_absolute_schedule() -> None:
     now = [0.0]
     batches: list[int] = []
 
-    def append(records: object) -> None:
-        batches.append(len(records))  # type: ignore[arg-type]
+    def append(records: Sequence[NewRecord]) -> list[tuple[int, int] | None]:
+        batches.append(len(records))
         now[0] += 0.01  # appending takes time, too
+        return [(0, i) for i in range(len(records))]
 
     def sleep(seconds: float) -> None:
         now[0] += seconds
@@ -72,6 +74,15 @@ def test_a_rate_is_kept_by_an_absolute_schedule() -> None:
     assert result.sent == 1000
     assert result.seconds == pytest.approx(10.0, abs=0.02)
     assert max(batches) == 5
+
+
+def test_a_refused_record_does_not_count_as_sent() -> None:
+    def append(records: Sequence[NewRecord]) -> list[tuple[int, int] | None]:
+        return [None if record.value == b"refused" else (0, i) for i, record in enumerate(records)]
+
+    records = [NewRecord(b"ok"), NewRecord(b"refused"), NewRecord(b"fine")]
+    result = send(records, append, rate=None, clock=lambda: 0.0, sleep=lambda s: None)
+    assert (result.sent, result.bytes) == (2, 6)
 
 
 def test_a_manifest_names_files_relative_to_itself(folder: Path) -> None:

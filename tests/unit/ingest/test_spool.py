@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pipeline.errors import EnvironmentFault, UsageError
 from pipeline.ingest.spool import NewRecord, Retention, Spool, SpoolTopic, parse_spool_url
 from pipeline.ingest.spool_subscription import SpoolSubscription
+from pipeline.records import Partition
 
 NOW = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
 
@@ -72,7 +73,7 @@ def test_nothing_is_read_before_a_seek_and_everything_after_it(tmp_path: Path) -
     subscription = subscribe(tmp_path)
     assert subscription.poll(0).assigned == {0}
     assert values(subscription) == {}
-    subscription.seek(0, 1)
+    subscription.seek(Partition("images", "", 0), 1)
     assert values(subscription) == {0: [b"b", b"c"]}
     assert values(subscription) == {}
     fill(tmp_path, [b"d"])
@@ -85,7 +86,7 @@ def test_a_poll_is_bounded_in_records_and_in_bytes(tmp_path: Path) -> None:
     for limits, expected in (((3, 1 << 20), 3), ((100, 250), 3), ((100, 1), 1)):
         subscription = subscribe(tmp_path, *limits)
         subscription.poll(0)
-        subscription.seek(0, 0)
+        subscription.seek(Partition("images", "", 0), 0)
         assert len(values(subscription)[0]) == expected
         subscription.close()
 
@@ -94,7 +95,7 @@ def test_while_paused_nothing_comes(tmp_path: Path) -> None:
     fill(tmp_path, [b"a"])
     subscription = subscribe(tmp_path)
     subscription.poll(0)
-    subscription.seek(0, 0)
+    subscription.seek(Partition("images", "", 0), 0)
     subscription.pause()
     assert values(subscription) == {}
     subscription.resume()
@@ -107,10 +108,10 @@ def test_a_second_subscription_stands_by_until_the_first_is_closed(tmp_path: Pat
     first, second = subscribe(tmp_path), subscribe(tmp_path)
     assert first.poll(0).assigned == {0}
     assert second.poll(0).assigned == frozenset()
-    assert second.holder is not None
+    assert second.standby is not None
     first.close()
     assert second.poll(0).assigned == {0}
-    assert second.holder is None
+    assert second.standby is None
     second.close()
 
 
@@ -164,14 +165,14 @@ def test_retention_by_age_moves_the_beginning_and_leaves_old_positions_outside(t
     fill(tmp_path, [b"new"] * 3, timestamp=NOW)
     subscription = subscribe(tmp_path)
     subscription.poll(0)
-    subscription.seek(0, 2)
+    subscription.seek(Partition("images", "", 0), 2)
     spool = Spool(tmp_path, "t")
     assert spool.apply_retention(Retention(max_age=timedelta(days=1)), now=NOW) == 5
     spool.close()
     (bounds,) = SpoolTopic(tmp_path, "t").bounds()
     assert (bounds.beginning, bounds.end) == (5, 8)
     assert subscription.poll(0).out_of_range == {0}
-    subscription.seek(0, 5)
+    subscription.seek(Partition("images", "", 0), 5)
     assert values(subscription) == {0: [b"new"] * 3}
     subscription.close()
 
@@ -216,7 +217,7 @@ def test_polling_yields_every_record_once_and_in_order(
     spool = Spool(home, "t", partitions=3)
     subscription = subscribe(home, max_records)
     for number in subscription.poll(0).assigned:
-        subscription.seek(number, 0)
+        subscription.seek(Partition("images", "", number), 0)
     sent: dict[int, list[bytes]] = {0: [], 1: [], 2: []}
     seen: dict[int, list[bytes | None]] = {0: [], 1: [], 2: []}
     for i, (number, count) in enumerate(appends):

@@ -8,7 +8,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, func, select, text
+from sqlalchemy import Engine, select, text
 
 from pipeline.errors import EnvironmentFault, UsageError
 from pipeline.records import Bounds, Card, CardLine, Partition, ResidualSpace
@@ -16,6 +16,7 @@ from pipeline.storage.deployments import ensure_deployment, ensure_segments
 from pipeline.storage.engine import HEAD_REVISION, current_revision, make_engine, open_database, reading
 from pipeline.storage.forgetting import coordinates_of, forget
 from pipeline.storage.migrations.run import alembic_config, downgrade, upgrade
+from pipeline.storage.partitions import drop_expired_day, ensure_days_ahead, is_no_partition
 from pipeline.storage.references import (
     find_reference,
     list_references,
@@ -24,9 +25,9 @@ from pipeline.storage.references import (
     stored_card,
 )
 from pipeline.storage.retention import RetentionLimits, delete_expired
-from pipeline.storage.samples import NewSample, insert_samples
-from pipeline.storage.schema import SampleRow, ScoreRow, Table, from_microseconds, to_microseconds
-from pipeline.storage.scores import NewScore, exported_scores, insert_scores
+from pipeline.storage.samples import NewSample, count_random_outputs, insert_samples, random_outputs
+from pipeline.storage.schema import DeadLetterRow, SampleRow, ScoreRow, Table, from_microseconds, to_microseconds
+from pipeline.storage.scores import NewDeadLetter, NewScore, exported_scores, insert_dead_letters, insert_scores
 from pipeline.storage.streams import Advance, advance, begin_stream, expire, ledger, release, take_over
 from tests.faults.scored import NOW, reference
 
@@ -34,8 +35,8 @@ PLACE = Partition("images", "id-1", 0)
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    engine = open_database(f"sqlite:///{tmp_path / 'new' / 'test.db'}")
+def engine(database_url: str) -> Iterator[Engine]:
+    engine = open_database(database_url)
     yield engine
     engine.dispose()
 
@@ -69,8 +70,11 @@ def score_row(stream: int, offset: int, at: datetime = NOW) -> NewScore:
 
 
 def test_migrations_make_exactly_the_tables_of_the_schema(engine: Engine) -> None:
+    with engine.begin() as conn:
+        ensure_days_ahead(conn, now=NOW)
     with reading(engine).connect() as conn:
-        assert compare_metadata(MigrationContext.configure(conn), Table.metadata) == []
+        context = MigrationContext.configure(conn, opts={"include_object": is_no_partition})
+        assert compare_metadata(context, Table.metadata) == []
 
 
 def test_the_head_revision_is_alembics_own() -> None:
@@ -83,11 +87,11 @@ def test_a_downgrade_to_base_and_back_leaves_the_same(engine: Engine) -> None:
     assert current_revision(engine) == HEAD_REVISION
 
 
-def test_a_database_of_a_newer_revision_is_refused(engine: Engine) -> None:
+def test_a_database_of_a_newer_revision_is_refused(engine: Engine, database_url: str) -> None:
     with engine.begin() as conn:
         conn.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(UsageError, match="newer oodwatch"):
-        open_database(str(engine.url))
+        open_database(database_url)
 
 
 def test_tables_of_another_program_are_left_alone(tmp_path: Path) -> None:
@@ -110,10 +114,12 @@ def test_a_url_that_is_none_shows_examples() -> None:
         open_database("my.db")
 
 
-def test_sqlite_commits_survive_a_power_cut(engine: Engine) -> None:
+def test_sqlite_commits_survive_a_power_cut(tmp_path: Path) -> None:
+    engine = open_database(f"sqlite:///{tmp_path / 'test.db'}")
     with reading(engine).connect() as conn:
         assert conn.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert conn.exec_driver_sql("PRAGMA synchronous").scalar() == 2
+    engine.dispose()
 
 
 def test_a_cursor_moves_only_from_where_it_stands(engine: Engine) -> None:
@@ -135,7 +141,7 @@ def test_the_ledger_accounts_for_every_offset(engine: Engine) -> None:
     assert line.produced == line.scored + line.dead + line.waiting + line.expired + line.skipped + line.holes
 
 
-def test_attempts_count_until_a_commit_or_an_orderly_end(engine: Engine) -> None:
+def test_attempts_count_unless_they_end_in_a_commit_or_in_order(engine: Engine) -> None:
     deployment, stream = deployed(engine)
     with engine.begin() as conn:
         attempts = [take_over(conn, deployment, PLACE, owner="w", now=NOW) for _ in range(3)]
@@ -143,7 +149,7 @@ def test_attempts_count_until_a_commit_or_an_orderly_end(engine: Engine) -> None
         release(conn, [stream])
         again = take_over(conn, deployment, PLACE, owner="w", now=NOW)
     assert again is not None
-    assert (again.attempts, again.next_offset) == (1, 5)
+    assert (again.attempts, again.next_offset) == (4, 5)
 
 
 def test_references_come_back_as_they_were_stored(engine: Engine) -> None:
@@ -212,11 +218,30 @@ def test_a_slot_keeps_the_samples_of_highest_rank(engine: Engine) -> None:
         assert sorted(conn.scalars(select(SampleRow.rank))) == [0.7, 0.9]
 
 
+def test_the_outputs_of_random_samples_come_back_with_what_the_row_says(engine: Engine) -> None:
+    deployment, stream = deployed(engine)
+    outputs, at = np.array([1.5, -2.0], "<f2").tobytes(), to_microseconds(NOW)
+
+    def sample(kind: str, offset: int, logits: bytes | None) -> NewSample:
+        return NewSample(deployment, 1, segment, at, kind, 0.5, stream, offset, at, b"webp", outputs, logits, "{}")
+
+    with engine.begin() as conn:
+        segment = ensure_segments(conn, deployment, ["cam"], limit=10)["cam"]
+        insert_scores(conn, [score_row(stream, i)._replace(label="cat") for i in range(3)])
+        kinds = [sample("random", 0, outputs), sample("strange", 1, outputs), sample("random", 2, None)]
+        insert_samples(conn, kinds, places=3)
+        (found,) = random_outputs(conn, "d", "cam")
+        assert [count_random_outputs(conn, "d", name) for name in (None, "cam", "other")] == [1, 1, 0]
+    assert (found.name, found.label, found.thumbnail) == ("img-0", "cat", b"webp")
+    assert np.frombuffer(found.logits, "<f2").tolist() == np.frombuffer(found.features, "<f2").tolist() == [1.5, -2.0]
+
+
 def test_retention_deletes_in_chunks_and_stops_when_nothing_is_left(engine: Engine) -> None:
     _, stream = deployed(engine)
+    old, new = (to_microseconds(at) for at in (NOW - timedelta(days=10), NOW))
+    letters = [NewDeadLetter(stream, i, "decode", "empty", "", old, *[None] * 6) for i in range(25)]
     with engine.begin() as conn:
-        insert_scores(conn, [score_row(stream, i, NOW - timedelta(days=10)) for i in range(25)])
-        insert_scores(conn, [score_row(stream, 100)])
+        insert_dead_letters(conn, [*letters, letters[0]._replace(offset=100, at=new)])
     deleted: list[int] = []
     limits = RetentionLimits(keep=timedelta(days=1))
     while not deleted or deleted[-1]:
@@ -224,7 +249,21 @@ def test_retention_deletes_in_chunks_and_stops_when_nothing_is_left(engine: Engi
             deleted.append(delete_expired(conn, limits, now=NOW, chunk=10))
     assert deleted == [10, 10, 5, 0]
     with reading(engine).connect() as conn:
-        assert conn.scalar(select(func.count()).select_from(ScoreRow)) == 1
+        assert conn.scalars(select(DeadLetterRow.offset)).all() == [100]
+
+
+def test_old_scores_go_by_chunks_or_by_whole_days(engine: Engine) -> None:
+    _, stream = deployed(engine)
+    with engine.begin() as conn:
+        insert_scores(conn, [score_row(stream, i, NOW - timedelta(days=10 + i % 3)) for i in range(25)])
+        insert_scores(conn, [score_row(stream, 100)])
+    keep = timedelta(days=1)
+    for _ in range(4):
+        with engine.begin() as conn:
+            delete_expired(conn, RetentionLimits(keep=keep), now=NOW, chunk=10)
+            drop_expired_day(conn, NOW - keep)
+    with reading(engine).connect() as conn:
+        assert conn.scalars(select(ScoreRow.offset)).all() == [100]
 
 
 def test_forgetting_leaves_an_anonymous_row(engine: Engine) -> None:
@@ -247,3 +286,18 @@ def test_times_are_microseconds_and_naive_ones_are_refused() -> None:
     assert from_microseconds(to_microseconds(at)) == at
     with pytest.raises(ValueError, match="no time zone"):
         to_microseconds(datetime(2026, 1, 1))  # noqa: DTZ001
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:s3cret@db:port/x",
+        "postgresql://u:s3@cret:x@db/x",
+        "no url: s3cret@at all",
+        "mysql://u:s3cret@db/x",
+    ],
+)
+def test_a_url_that_cannot_be_used_is_refused_and_a_password_never_shows(url: str) -> None:
+    with pytest.raises(UsageError, match="sqlite:///") as refused:
+        make_engine(url)
+    assert "s3cret" not in str(refused.value)

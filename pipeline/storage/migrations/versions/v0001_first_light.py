@@ -8,6 +8,53 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
+# Days are counted from 1970-01-01, UTC. SECURITY DEFINER: only an owner may add and drop partitions, and
+# a worker should own nothing. CREATE TABLE + ATTACH takes a lock that neither readers nor writers of
+# `score` wait for, unlike CREATE TABLE ... PARTITION OF; taking it first makes two workers that want the
+# same day wait for one another. DROP has to lock everybody out, so it gives up soon.
+CREATE_DAYS = """
+CREATE FUNCTION create_score_days(days integer[]) RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = {schema}, pg_temp SET lock_timeout = '5s' AS $$
+DECLARE
+    day integer;
+    name text;
+    made integer := 0;
+BEGIN
+    FOREACH day IN ARRAY days LOOP
+        name := 'score_' || to_char(date '1970-01-01' + day, 'YYYYMMDD');
+        CONTINUE WHEN to_regclass(name) IS NOT NULL;
+        LOCK TABLE score IN SHARE UPDATE EXCLUSIVE MODE;
+        CONTINUE WHEN to_regclass(name) IS NOT NULL;
+        EXECUTE format('CREATE TABLE %I (LIKE score INCLUDING ALL)', name);
+        EXECUTE format('ALTER TABLE score ATTACH PARTITION %I FOR VALUES FROM (%s) TO (%s)',
+                       name, day * 86400000000, (day + 1) * 86400000000);
+        made := made + 1;
+    END LOOP;
+    RETURN made;
+END $$
+"""
+DROP_DAY = """
+CREATE FUNCTION drop_score_day(before integer) RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = {schema}, pg_temp SET lock_timeout = '200ms' AS $$
+DECLARE
+    horizon text := 'score_' || to_char(date '1970-01-01' + before, 'YYYYMMDD');
+    name text;
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_inherits JOIN pg_class ON oid = inhrelid
+                   WHERE inhparent = 'score'::regclass AND relname < horizon) THEN
+        RETURN 0;
+    END IF;
+    LOCK TABLE ONLY score IN ACCESS EXCLUSIVE MODE;
+    SELECT min(relname) INTO name FROM pg_inherits JOIN pg_class ON oid = inhrelid
+    WHERE inhparent = 'score'::regclass AND relname < horizon;
+    IF name IS NULL THEN
+        RETURN 0;
+    END IF;
+    EXECUTE format('DROP TABLE %I', name);
+    RETURN 1;
+END $$
+"""
+
 
 def upgrade() -> None:
     op.create_table(
@@ -104,6 +151,7 @@ def upgrade() -> None:
         sa.Column("repeat", sa.SmallInteger(), nullable=False),
         sa.Column("drill", sa.SmallInteger(), nullable=False),
         sa.PrimaryKeyConstraint("stream_id", "offset", "event_time", name=op.f("pk_score")),
+        postgresql_partition_by="RANGE (event_time)",
     )
     op.create_index(op.f("ix_score_event_time"), "score", ["event_time"], unique=False)
     op.create_table(
@@ -170,6 +218,7 @@ def upgrade() -> None:
             "partition",
             name=op.f("uq_stream_deployment_id_topic_topic_id_partition"),
         ),
+        postgresql_with={"fillfactor": 50},
     )
     op.create_table(
         "stream_gap",
@@ -181,9 +230,16 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["stream_id"], ["stream.id"], name=op.f("fk_stream_gap_stream_id")),
         sa.PrimaryKeyConstraint("stream_id", "from_offset", name=op.f("pk_stream_gap")),
     )
+    if op.get_bind().dialect.name == "postgresql":
+        schema = op.get_bind().scalar(sa.text("SELECT quote_ident(current_schema())"))
+        op.execute(CREATE_DAYS.format(schema=schema))
+        op.execute(DROP_DAY.format(schema=schema))
+        op.execute("REVOKE EXECUTE ON FUNCTION create_score_days, drop_score_day FROM PUBLIC")
 
 
 def downgrade() -> None:
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute("DROP FUNCTION create_score_days, drop_score_day")
     op.drop_table("stream_gap")
     op.drop_table("stream")
     op.drop_table("segment")

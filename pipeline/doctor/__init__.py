@@ -1,0 +1,1 @@
+"""`oodwatch doctor`: everything that a worker on this machine would need, checked one by one."""

@@ -1,0 +1,60 @@
+"""Roles on PostgreSQL: who may do what. Granted to people's and processes' own logins by an operator.
+
+The owner (whoever runs `oodwatch migrate`) also calibrates, forgets and drops. A worker owns nothing:
+days of `score` are made and dropped by two functions that run with the owner's rights. New days need
+no grant of their own: PostgreSQL checks the table that a statement names, and all of them name `score`.
+"""
+
+from sqlalchemy import Connection, text
+
+from pipeline.errors import UsageError
+from pipeline.storage.schema import Table
+
+READER = "oodwatch_reader"
+WRITER = "oodwatch_writer"
+OPERATOR = "oodwatch_operator"
+
+_COMMENTS = {
+    READER: "oodwatch: sees everything, changes nothing; the dashboard and exports",
+    WRITER: "oodwatch: what a worker does",
+    OPERATOR: "oodwatch: a reader who may also handle incidents",
+}
+
+# DELETE and UPDATE on the tables that retention thins out: it locks the rows that it is about to delete.
+_WRITES = {
+    "deployment": "INSERT, UPDATE",
+    "segment": "INSERT",
+    "stream": "INSERT, UPDATE",
+    "stream_gap": "INSERT",
+    "score": "INSERT",
+    "dead_letter": "INSERT, UPDATE, DELETE",
+    "roll_up_part": "INSERT, UPDATE, DELETE",
+    "sample": "INSERT, UPDATE, DELETE",
+    "process": "INSERT, UPDATE, DELETE",
+}
+
+
+def grant_roles(conn: Connection) -> None:
+    """Make the three group roles where they are missing and give them exactly their rights on these tables.
+
+    Run it again after each migration. To make a role takes CREATEROLE; to grant, ownership of the tables.
+    Raises UsageError on SQLite.
+    """
+    if conn.dialect.name != "postgresql":
+        raise UsageError("SQLite has no roles: who may write the file may do everything; leave out --roles")
+    tables = ", ".join(f'"{name}"' for name in (*Table.metadata.tables, "alembic_version"))
+    schema = conn.scalar(text("SELECT quote_ident(current_schema())"))
+    for role, comment in _COMMENTS.items():
+        if not conn.scalar(text("SELECT count(*) FROM pg_roles WHERE rolname = :role"), {"role": role}):
+            _run(conn, f"CREATE ROLE {role} NOLOGIN", f"COMMENT ON ROLE {role} IS '{comment}'")
+        _run(conn, f"REVOKE ALL ON {tables} FROM {role}", f"GRANT USAGE ON SCHEMA {schema} TO {role}")
+        _run(conn, f"GRANT SELECT ON {tables} TO {role}")
+    for table in _WRITES.keys() & Table.metadata.tables.keys():
+        _run(conn, f'GRANT {_WRITES[table]} ON "{table}" TO {WRITER}')
+    _run(conn, f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO {WRITER}")
+    _run(conn, f"GRANT EXECUTE ON FUNCTION create_score_days, drop_score_day TO {WRITER}")
+
+
+def _run(conn: Connection, *statements: str) -> None:
+    for statement in statements:
+        conn.exec_driver_sql(statement)

@@ -1,0 +1,187 @@
+"""What the pipeline costs beside the model, and beside what one would write first."""
+
+import io
+import time
+from contextlib import closing
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from sqlalchemy import create_engine
+from sqlalchemy.orm import Session
+from torch import nn
+
+from pipeline.assembly.evaluating import run_evaluation
+from pipeline.assembly.parts import open_model
+from pipeline.evaluate import Plan
+from pipeline.ingest.spool import NewRecord, Spool
+from pipeline.ingest.spool_subscription import SpoolSubscription
+from pipeline.records import Outputs, Partition
+from pipeline.scoring.energy import score_logits
+from pipeline.scoring.residual import EnergyResidualScore, fit_residual_spaces
+from pipeline.settings import Settings
+from pipeline.storage.schema import ScoreRow
+from tests.benchmarks.inputs import deployment, jpeg, null_deployment
+from tests.benchmarks.rows import new_score
+from tests.benchmarks.running import RunningWorker
+from tests.benchmarks.timing import process_cpu_s, thread_cpu_s
+from tests.golden.resnet20 import resnet20
+from tests.golden.resnet50 import resnet50
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def resnet20_over_forward(home: Path, repetitions: int) -> list[float]:
+    """Images a CPU second through spool, worker and SQLite, over the bare forward pass; ResNet-20 at 32 px."""
+    network = resnet20()
+    return _over_forward(home, network, "resnet20", "linear", repetitions, side=32, images=1536, batch=256)
+
+
+def resnet50_over_forward(home: Path, repetitions: int) -> list[float]:
+    """The same with ResNet-50 at 224 px: the forward pass is nearly all there is."""
+    network = resnet50()
+    return _over_forward(home, network, "resnet50", "fc", repetitions, side=224, images=64, batch=16)
+
+
+def worker_over_message_loop(home: Path, repetitions: int) -> list[float]:
+    """CPU time an image of a loop that decodes, scores and commits one message at a time, over the worker's."""
+    torch.set_num_threads(1)
+    settings = null_deployment(home)
+    spool = Spool(home / "spool", "images")
+    images, looped = 8192, 150
+    pictures = [NewRecord(jpeg(32, 32, i)) for i in range(256)]
+    produce = partial(spool.append, pictures * (images // 256))
+    ratios = []
+    with RunningWorker(settings) as worker, closing(_MessageLoop(home / "spool", settings)) as loop:
+        worker.cpu_s(produce, images)
+        for _ in range(repetitions):
+            batched = worker.cpu_s(produce, images) / images
+            naive = thread_cpu_s(partial(loop.run, looped)) / looped
+            ratios.append(naive / batched)
+    return ratios
+
+
+def energy_over_forward(home: Path, repetitions: int) -> list[float]:
+    """CPU time of energy, maximum softmax, class and finite check over that of the forward pass, ResNet-20."""
+    torch.set_num_threads(1)
+    network = resnet20().eval().to(memory_format=torch.channels_last)
+    images = torch.randn(256, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+    outputs = Outputs(np.random.randn(256, 10).astype(np.float32), np.zeros((256, 64), np.float32))
+    ratios = []
+    for _ in range(repetitions):
+        with torch.inference_mode():
+            forward = thread_cpu_s(lambda: [network(images) for _ in range(2)]) / 2
+        ratios.append(thread_cpu_s(lambda: [score_logits(outputs) for _ in range(200)]) / 200 / forward)
+    return ratios
+
+
+def residual_over_forward(home: Path, repetitions: int) -> list[float]:
+    """CPU time of energy + residual in 16 of 64 dimensions over that of the forward pass."""
+    torch.set_num_threads(1)
+    network = resnet20().eval().to(memory_format=torch.channels_last)
+    images = torch.randn(256, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+    rng = np.random.default_rng(0)
+    outputs = Outputs(rng.normal(3, 1, (256, 10)).astype(np.float32), rng.normal(size=(256, 64)).astype(np.float32))
+    score = EnergyResidualScore(fit_residual_spaces(outputs, np.zeros(64), (16,))[16])
+    ratios = []
+    for _ in range(repetitions):
+        with torch.inference_mode():
+            forward = thread_cpu_s(lambda: [network(images) for _ in range(2)]) / 2
+        ratios.append(thread_cpu_s(lambda: [score(outputs) for _ in range(200)]) / 200 / forward)
+    return ratios
+
+
+def evaluation_over_forward(home: Path, repetitions: int) -> list[float]:
+    """CPU time of reading, scoring and comparing 1,500 ID and 4 x 250 OOD JPEGs over that of their forward passes."""
+    torch.set_num_threads(1)
+    settings = deployment(home, f"{GOLDEN / 'resnet20.py'}:resnet20", resnet20().state_dict(), "linear")
+    classifier = open_model(settings).classifier
+    batch = np.random.default_rng(0).integers(0, 256, (64, 32, 32, 3), dtype=np.uint8)
+    classifier.predict(batch)
+    names = ["id", "a", "b", "c", "d"]
+    for at, name in enumerate(names):
+        (home / name).mkdir()
+        for i in range(250 if at else 1500):
+            (home / name / f"{i}.jpg").write_bytes(jpeg(32, 32, at * 10_000 + i))
+    oods = [(name, str(home / name)) for name in names[1:]]
+    plan = Plan((1.0,), 0.05, None, 12)
+    ratios = []
+    for _ in range(repetitions):
+        bare = process_cpu_s(lambda: [classifier.predict(batch) for _ in range(2500 // 64)]) * 2500 / (2500 // 64 * 64)
+        loading = process_cpu_s(lambda: open_model(settings))
+        whole = process_cpu_s(lambda: run_evaluation(settings, str(home / "id"), oods, plan)) - loading
+        ratios.append(whole / bare)
+    return ratios
+
+
+def _over_forward(
+    home: Path, network: nn.Module, name: str, head: str, repetitions: int, *, side: int, images: int, batch: int
+) -> list[float]:
+    """The bare pass: the same weights on the same number of float32 batches that lie ready in memory.
+
+    Half of it is run before the pipeline and half after, so that a machine that grows slower or
+    faster meanwhile does so for both.
+    """
+    torch.set_num_threads(1)
+    settings = deployment(
+        home,
+        f"{GOLDEN / name}.py:{name}",
+        network.state_dict(),
+        head,
+        side=side,
+        calibration_images=40,
+        max_batch=batch,
+    )
+    spool = Spool(home / "spool", "images")
+    ready = torch.randn(batch, 3, side, side).contiguous(memory_format=torch.channels_last)
+    network = network.eval().to(memory_format=torch.channels_last)
+
+    def half_of_the_forward_passes() -> None:
+        with torch.inference_mode():
+            for _ in range(images // batch // 2):
+                network(ready)
+
+    pictures = [NewRecord(jpeg(side, side, i)) for i in range(images)]
+    produce = partial(spool.append, pictures)
+    half_of_the_forward_passes()
+    ratios = []
+    with RunningWorker(settings) as worker:
+        worker.cpu_s(produce, images)
+        for _ in range(repetitions):
+            before = thread_cpu_s(half_of_the_forward_passes)
+            pipeline = worker.cpu_s(produce, images)
+            after = thread_cpu_s(half_of_the_forward_passes)
+            ratios.append((before + after) / pipeline)
+    return ratios
+
+
+class _MessageLoop:
+    """What a user would write first: one poll, one decode, one forward pass, one ORM commit a message."""
+
+    def __init__(self, spool: Path, settings: Settings) -> None:
+        self._classifier = open_model(settings).classifier
+        self._engine = create_engine(settings.database_url)
+        self._subscription = SpoolSubscription(spool, "images", group="loop", max_records=1, max_bytes=1)
+        for number in self._subscription.poll(0).assigned:
+            self._subscription.seek(Partition("images", "", number), 0)
+        self.run(5)
+
+    def run(self, messages: int) -> None:
+        for _ in range(messages):
+            for fetched in (self._subscription.poll(1.0).fetched or {}).values():
+                (record,) = fetched.records
+                pixels = np.array(Image.open(io.BytesIO(record.value or b"")).convert("RGB"))
+                scores = score_logits(self._classifier.predict(pixels[None]))
+                values: dict[str, Any] = new_score(time.time_ns())._asdict()
+                values |= {"event_time": datetime.now(UTC), "energy": float(scores.energy[0])}
+                with Session(self._engine) as session:
+                    session.add(ScoreRow(**values))
+                    session.commit()
+
+    def close(self) -> None:
+        self._subscription.close()
+        self._engine.dispose()

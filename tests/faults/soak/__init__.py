@@ -1,0 +1,1 @@
+"""Break everything under load, then account for every record. `make soak`."""

@@ -1,0 +1,145 @@
+"""Roles on a real server: the reader changes nothing, the writer runs a whole worker and owns nothing."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import DBAPIError
+from typer.testing import CliRunner
+
+from pipeline.cli.app import app
+from pipeline.errors import UsageError
+from pipeline.ingest.spool import NewRecord
+from pipeline.storage.deployments import ensure_deployment
+from pipeline.storage.engine import is_transient, make_engine, translated_errors
+from pipeline.storage.roles import OPERATOR, READER, WRITER
+from tests.faults.scored import NOW
+from tests.services.postgres import Postgres
+from tests.tiny import Deployment, make_deployment, png
+
+TABLES = (
+    "reference",
+    "deployment",
+    "segment",
+    "stream",
+    "stream_gap",
+    "score",
+    "dead_letter",
+    "roll_up_part",
+    "sample",
+)
+
+
+@pytest.fixture(scope="module")
+def logins(postgres: Postgres) -> Iterator[None]:
+    for role in (READER, WRITER, OPERATOR):
+        postgres.execute(f"CREATE ROLE test_{role} LOGIN PASSWORD 'x'")
+    yield
+    for role in (READER, WRITER, OPERATOR):
+        postgres.execute(f"DROP ROLE test_{role}")
+
+
+@pytest.fixture(scope="module")
+def deployment(postgres: Postgres, logins: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """Migrated with --roles and calibrated by the owner."""
+    name = postgres.create_database()
+    ran = CliRunner().invoke(app, ["migrate", "--roles", "--database", postgres.url(name)])
+    assert ran.exit_code == 0, ran.output
+    for role in (READER, WRITER, OPERATOR):
+        postgres.execute(f"GRANT {role} TO test_{role}")
+    yield make_deployment(tmp_path_factory.mktemp("roles"), database_url=postgres.url(name))
+    postgres.drop_database(name)
+    for role in (READER, WRITER, OPERATOR):
+        postgres.execute(f"DROP ROLE {role}")
+
+
+@pytest.fixture
+def as_role(deployment: Deployment, postgres: Postgres, request: pytest.FixtureRequest) -> Iterator[Engine]:
+    engine = make_engine(url_as(deployment, postgres, request.param))
+    yield engine
+    engine.dispose()
+
+
+def url_as(deployment: Deployment, postgres: Postgres, role: str) -> str:
+    return postgres.url(deployment.database.rsplit("/", 1)[1], user=f"test_{role}", password="x")
+
+
+def refused(engine: Engine, statement: str) -> bool:
+    with pytest.raises(DBAPIError) as caught, engine.begin() as conn:
+        conn.exec_driver_sql(statement)
+    assert not is_transient(caught.value)
+    return "permission denied" in str(caught.value) or "must be owner" in str(caught.value)
+
+
+def test_the_writer_runs_a_whole_worker(deployment: Deployment, postgres: Postgres) -> None:
+    worker = replace(deployment, database_url=url_as(deployment, postgres, WRITER))
+    longest = timedelta(days=729)
+    spool = worker.spool()
+    spool.append([NewRecord(png(i), timestamp=datetime.now(UTC) - longest * i / 40) for i in range(40)])
+    spool.append([NewRecord(b"no image")])
+    spool.close()
+    progress = worker.drain()
+    assert (progress.scored, progress.dead) == (40, 1)
+
+
+@pytest.mark.parametrize("as_role", [READER, OPERATOR], indirect=True)
+def test_a_reader_sees_every_table_and_changes_none(as_role: Engine) -> None:
+    with as_role.connect() as conn:
+        for table in TABLES:
+            assert conn.scalar(text(f'SELECT count(*) FROM "{table}"')) is not None
+    for table in TABLES:
+        assert refused(as_role, f'DELETE FROM "{table}"')
+        assert refused(as_role, f'INSERT INTO "{table}" DEFAULT VALUES')
+    assert refused(as_role, "UPDATE stream SET next_offset = 0")
+    assert refused(as_role, "SELECT create_score_days('{1}')")
+    assert refused(as_role, "SELECT drop_score_day(1)")
+    assert refused(as_role, "DROP TABLE score")
+
+
+@pytest.mark.parametrize("as_role", [READER], indirect=True)
+def test_a_reader_sees_days_that_were_made_later(as_role: Engine, deployment: Deployment) -> None:
+    owner = make_engine(deployment.database)
+    with owner.begin() as conn:
+        assert conn.scalar(text("SELECT create_score_days('{30000}')")) == 1
+    owner.dispose()
+    with as_role.connect() as conn:
+        assert conn.scalar(text("SELECT count(*) FROM score WHERE event_time >= 30000 * 86400000000")) == 0
+
+
+@pytest.mark.parametrize("as_role", [WRITER], indirect=True)
+def test_a_writer_changes_no_score_and_no_reference_and_owns_nothing(as_role: Engine) -> None:
+    for statement in (
+        "UPDATE score SET energy = 0",
+        "DELETE FROM score",
+        "DELETE FROM stream",
+        "UPDATE reference SET threshold = 0",
+        "INSERT INTO reference DEFAULT VALUES",
+        "CREATE TABLE mine (a integer)",
+        "DROP TABLE score",
+        "ALTER TABLE score ADD a integer",
+    ):
+        assert refused(as_role, statement), statement
+
+
+@pytest.mark.parametrize("as_role", [READER], indirect=True)
+def test_a_worker_without_the_role_ends_with_the_cure(as_role: Engine) -> None:
+    with pytest.raises(UsageError, match="GRANT oodwatch_writer"), translated_errors(as_role.url), as_role.begin() as c:
+        ensure_deployment(c, "d", model_id="m", reference_id=1, now=NOW)
+
+
+def test_roles_are_granted_again_without_harm(deployment: Deployment, postgres: Postgres) -> None:
+    name = deployment.database.rsplit("/", 1)[1]
+    rights = "SELECT grantee, table_name, privilege_type FROM information_schema.role_table_grants ORDER BY 1, 2, 3"
+    before = postgres.execute(rights, name)
+    ran = CliRunner().invoke(app, ["migrate", "--roles", "--database", deployment.database])
+    assert ran.exit_code == 0
+    assert postgres.execute(rights, name) == before
+
+
+def test_roles_on_sqlite_are_refused(tmp_path: Path) -> None:
+    ran = CliRunner().invoke(app, ["migrate", "--roles", "--database", f"sqlite:///{tmp_path / 'a.db'}"])
+    assert isinstance(ran.exception, UsageError)
+    assert "SQLite has no roles" in str(ran.exception)
