@@ -102,7 +102,7 @@ class Worker:
             lag={partition: self._writer.cursors.lag(partition) for partition in self._intake.partitions},
             unpositioned=self._intake.unpositioned,
             standby=self._subscription.standby,
-            trouble=self._writer.retry.trouble,
+            trouble="; ".join(filter(None, (self._subscription.trouble, self._writer.retry.trouble))) or None,
             paused=self._intake.paused,
             in_flight_records=self._in_flight.records,
             in_flight_bytes=self._in_flight.bytes,

@@ -12,7 +12,8 @@ from PIL import Image
 
 from pipeline.assembly.calibrating import run_calibration
 from pipeline.assembly.working import run_worker
-from pipeline.ingest.spool import NewRecord, Spool
+from pipeline.ingest.source import NewRecord
+from pipeline.ingest.spool import Spool
 from pipeline.models.packaging import make_package
 from pipeline.models.preprocessing import Preprocessing
 from pipeline.settings import Settings, SourceSettings, load_settings

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from pipeline.errors import UsageError
-from pipeline.ingest.source import Subscription, Topic
-from pipeline.ingest.spool import NewRecord, Spool, SpoolTopic, parse_spool_url
+from pipeline.ingest.source import Appender, NewRecord, Subscription, Topic
+from pipeline.ingest.spool import Spool, SpoolTopic, parse_spool_url
 from pipeline.ingest.spool_subscription import SpoolSubscription
 from pipeline.records import Bounds
 from pipeline.stages.cursors import StartAt
@@ -22,22 +22,20 @@ if TYPE_CHECKING:
 TIMEOUT_S = 10.0
 
 
-class Appender(Protocol):
-    """Where `produce` sends records to."""
-
-    def append(self, records: Sequence[NewRecord]) -> Sequence[tuple[int, int] | None]:
-        """Append durably; (partition, offset) of each, None where it was refused."""
-
-    def close(self) -> None:
-        """Let go of the log."""
-
-
 @dataclass(frozen=True, slots=True)
 class Source:
     """Both roles of one log."""
 
     topic: Topic
     subscription: Subscription
+
+
+def check_source(url: str, kafka: Mapping[str, object]) -> None:
+    """Raises UsageError for a source that cannot be meant, before anything is opened."""
+    if _is_kafka(url):
+        kafka_options(url, kafka)
+    else:
+        parse_spool_url(url)
 
 
 def open_topic(url: str, kafka: Mapping[str, object], *, timeout_s: float = TIMEOUT_S) -> Topic:

@@ -19,7 +19,7 @@ from pipeline.assembly.parts import (
     required_source,
     score_of,
 )
-from pipeline.assembly.sources import Source, open_source, start_from
+from pipeline.assembly.sources import Source, check_source, open_source, start_from
 from pipeline.records import DeadLetter, Outputs, PreparedImage, Range, Record, Reference, utc_now
 from pipeline.settings import Settings
 from pipeline.stages.cursors import Cursors, StartAt
@@ -58,6 +58,7 @@ def run_worker(
     answer is waited for, except by a run that only drains.
     """
     url = required_source(settings)
+    check_source(url, settings.source.kafka)
     begin = start_from(start_at)
     listen = settings.http.listen
     with Operations("worker", name=owner_name(), listen=listen, stop=stop, patient=not drain) as operations:

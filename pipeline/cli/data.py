@@ -64,7 +64,8 @@ def produce(
     from pipeline.assembly.sources import open_appender, parse_time
     from pipeline.ingest.image_files import find_regular_files
     from pipeline.ingest.produce import ProducePlan, messages, send
-    from pipeline.ingest.spool import NewRecord, Retention, Spool
+    from pipeline.ingest.source import NewRecord
+    from pipeline.ingest.spool import Retention, Spool
     from pipeline.records import utc_now
 
     if segment is not None and segment_from_folder:

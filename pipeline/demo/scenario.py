@@ -21,7 +21,8 @@ from pipeline.demo.screen import Screen
 from pipeline.errors import OodwatchError
 from pipeline.ingest.image_files import find_images
 from pipeline.ingest.produce import send
-from pipeline.ingest.spool import NewRecord, Spool
+from pipeline.ingest.source import NewRecord
+from pipeline.ingest.spool import Spool
 from pipeline.models.packaging import make_package
 from pipeline.models.preprocessing import Preprocessing
 from pipeline.records import Pixels, utc_now

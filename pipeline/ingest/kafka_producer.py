@@ -11,7 +11,7 @@ from pipeline.errors import UsageError
 from pipeline.ingest.kafka_errors import answer_to
 from pipeline.ingest.kafka_options import KafkaOptions
 from pipeline.ingest.kafka_topic import KafkaTopic
-from pipeline.ingest.spool import NewRecord
+from pipeline.ingest.source import NewRecord
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CLOSE_S = 5.0

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from pipeline.ingest.image_files import FoundFile
-from pipeline.ingest.spool import NewRecord
+from pipeline.ingest.source import NewRecord
 
 _CONTENT_TYPES = {
     ".jpg": "image/jpeg",

@@ -1,11 +1,12 @@
 """The source protocol: a partitioned log, as the worker sees it. The spool and Kafka speak it.
 
 Two roles, because two threads use it: exactly one thread polls a Subscription; the writer thread
-asks a Topic about identities and bounds.
+asks a Topic about identities and bounds. Producers append.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from pipeline.records import Bounds, Partition, Record
@@ -31,8 +32,23 @@ class Poll:
     unreadable: frozenset[int] = frozenset()  # at or behind the position of one of these, bytes are damaged
 
 
+@dataclass(frozen=True, slots=True)
+class NewRecord:
+    """A record to be appended. Without a partition: by the key's hash, or in turn where there is no key."""
+
+    value: bytes | None
+    key: bytes | None = None
+    headers: tuple[tuple[str, bytes | None], ...] = ()
+    timestamp: datetime | None = None  # now, unless given
+    partition: int | None = None
+
+
 class Subscription(Protocol):
     """One member of the group that shares a topic's partitions. Used by one thread only."""
+
+    @property
+    def trouble(self) -> str | None:
+        """Why this member cannot read at all, as no broker that answers; else None. Any thread may ask."""
 
     @property
     def standby(self) -> str | None:
@@ -78,3 +94,13 @@ class Topic(Protocol):
 
     def close(self) -> None:
         """Let go of connections."""
+
+
+class Appender(Protocol):
+    """Where `produce` sends records to."""
+
+    def append(self, records: Sequence[NewRecord]) -> Sequence[tuple[int, int] | None]:
+        """Append durably; (partition, offset) of each, None where it was refused."""
+
+    def close(self) -> None:
+        """Let go of the log."""

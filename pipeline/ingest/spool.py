@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from pipeline.errors import EnvironmentFault, UsageError
+from pipeline.ingest.source import NewRecord
 from pipeline.records import Bounds, Partition, Record
 
 _FORMAT = 1
@@ -32,17 +33,6 @@ CREATE TABLE consumer (name TEXT, partition INTEGER, next INTEGER NOT NULL, PRIM
 _CHUNK = 1_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _BUSY_S = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class NewRecord:
-    """A record to be appended. Without a partition: by the key's hash, or in turn where there is no key."""
-
-    value: bytes | None
-    key: bytes | None = None
-    headers: tuple[tuple[str, bytes | None], ...] = ()
-    timestamp: datetime | None = None  # now, unless given
-    partition: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,11 @@ class SpoolSubscription:
         self._holder: str | None = None
 
     @property
+    def trouble(self) -> str | None:
+        """Nothing that waiting could mend: a file is there, or made by whoever appends first."""
+        return None
+
+    @property
     def standby(self) -> str | None:
         """Who has the spool while this one waits for it."""
         return self._holder

@@ -19,7 +19,8 @@ import psutil
 import torch
 from sqlalchemy import Engine, text
 
-from pipeline.ingest.spool import NewRecord, Retention, Spool
+from pipeline.ingest.source import NewRecord
+from pipeline.ingest.spool import Retention, Spool
 from pipeline.records import utc_now
 from pipeline.settings import Settings
 from pipeline.storage.engine import make_engine, reading

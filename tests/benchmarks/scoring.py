@@ -18,7 +18,8 @@ from torch import nn
 from pipeline.assembly.evaluating import run_evaluation
 from pipeline.assembly.parts import open_model
 from pipeline.evaluate import Plan
-from pipeline.ingest.spool import NewRecord, Spool
+from pipeline.ingest.source import NewRecord
+from pipeline.ingest.spool import Spool
 from pipeline.ingest.spool_subscription import SpoolSubscription
 from pipeline.records import Outputs, Partition
 from pipeline.scoring.energy import score_logits

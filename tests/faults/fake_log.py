@@ -118,6 +118,10 @@ class FakeSubscription:
         self._turn = 0
 
     @property
+    def trouble(self) -> str | None:
+        return None
+
+    @property
     def standby(self) -> str | None:
         return None
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from pipeline.ingest.decode import DecodeLimits, decode
-from pipeline.ingest.spool import NewRecord
+from pipeline.ingest.source import NewRecord
 from pipeline.models.classifier import Classifier
 from pipeline.models.package import load_package
 from pipeline.models.preprocessing import fit

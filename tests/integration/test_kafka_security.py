@@ -14,7 +14,7 @@ from pipeline.ingest.kafka_options import read_options
 from pipeline.ingest.kafka_producer import KafkaAppender
 from pipeline.ingest.kafka_subscription import KafkaSubscription
 from pipeline.ingest.kafka_topic import KafkaTopic
-from pipeline.ingest.spool import NewRecord
+from pipeline.ingest.source import NewRecord
 from tests.services.availability import unavailable
 from tests.services.kafka import KafkaBroker
 from tests.services.processes import free_port, wait_until

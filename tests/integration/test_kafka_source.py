@@ -18,7 +18,7 @@ from pipeline.ingest.kafka_options import read_options
 from pipeline.ingest.kafka_producer import KafkaAppender
 from pipeline.ingest.kafka_subscription import KafkaSubscription
 from pipeline.ingest.kafka_topic import KafkaTopic
-from pipeline.ingest.spool import NewRecord
+from pipeline.ingest.source import NewRecord
 from pipeline.records import Partition
 from pipeline.settings import Settings, SourceSettings, load_settings
 from pipeline.stages.flow import Progress

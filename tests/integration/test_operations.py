@@ -20,7 +20,7 @@ from typer.testing import CliRunner, Result
 
 from pipeline.cli.app import app
 from pipeline.errors import EnvironmentFault
-from pipeline.ingest.spool import NewRecord
+from pipeline.ingest.source import NewRecord
 from pipeline.telemetry.probe import ask
 from tests.tiny import Deployment, make_deployment, png
 

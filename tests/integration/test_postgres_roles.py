@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from pipeline.cli.app import app
 from pipeline.errors import UsageError
-from pipeline.ingest.spool import NewRecord
+from pipeline.ingest.source import NewRecord
 from pipeline.storage.deployments import ensure_deployment
 from pipeline.storage.engine import is_transient, make_engine, translated_errors
 from pipeline.storage.roles import OPERATOR, READER, WRITER

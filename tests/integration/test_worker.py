@@ -13,7 +13,7 @@ from sqlalchemy import Engine, create_engine, text
 
 from pipeline.assembly.working import run_worker
 from pipeline.errors import UsageError
-from pipeline.ingest.spool import NewRecord
+from pipeline.ingest.source import NewRecord
 from pipeline.models.classifier import Classifier
 from pipeline.models.package import load_package
 from pipeline.records import Outputs

@@ -38,7 +38,7 @@ class Parts:
         pulse = Pulse({"poll": 60.0, "model": 600.0, "writer": 600.0}, clock=lambda: self.now_s)
         anything: Any = SimpleNamespace
         self.worker = Worker(
-            subscription=anything(standby="host:1", poll=lambda timeout_s: Poll(), close=self._close),
+            subscription=anything(standby="host:1", trouble=None, poll=lambda timeout_s: Poll(), close=self._close),
             intake=lambda forward: anything(**vars(intake)),
             preparation=anything(),
             inference=anything(cap=16),

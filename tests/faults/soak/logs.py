@@ -5,7 +5,8 @@ import sqlite3
 from pathlib import Path
 from typing import Any, Protocol
 
-from pipeline.ingest.spool import NewRecord, Spool, log_file
+from pipeline.ingest.source import NewRecord
+from pipeline.ingest.spool import Spool, log_file
 from tests.faults.soak.journal import Journal, Place
 from tests.faults.soak.records import content_of, segment_of, value_of
 

@@ -20,7 +20,7 @@ from pipeline.doctor.model import check_device, check_package, check_reference, 
 from pipeline.doctor.software import check_checksums, check_codecs, check_packages, check_python, judge_packages
 from pipeline.doctor.source import check_source
 from pipeline.errors import EnvironmentFault, UsageError
-from pipeline.ingest.spool import NewRecord
+from pipeline.ingest.source import NewRecord
 from pipeline.models.classifier import Classifier
 from pipeline.models.package import WEIGHTS_FILE
 from pipeline.records import Outputs

@@ -7,7 +7,7 @@ import pytest
 from pipeline.errors import UsageError
 from pipeline.ingest.image_files import find_images, find_regular_files, read_manifest
 from pipeline.ingest.produce import ProducePlan, messages, send
-from pipeline.ingest.spool import NewRecord
+from pipeline.ingest.source import NewRecord
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import EnvironmentFault, UsageError
-from pipeline.ingest.spool import NewRecord, Retention, Spool, SpoolTopic, parse_spool_url
+from pipeline.ingest.source import NewRecord
+from pipeline.ingest.spool import Retention, Spool, SpoolTopic, parse_spool_url
 from pipeline.ingest.spool_subscription import SpoolSubscription
 from pipeline.records import Partition
 

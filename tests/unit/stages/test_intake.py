@@ -17,6 +17,7 @@ class ScriptedSubscription:
     """Returns the polls it is given, and notes the rest."""
 
     standby = None
+    trouble = None
 
     def __init__(self) -> None:
         self.polls: list[Poll] = []
