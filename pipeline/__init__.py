@@ -8,10 +8,11 @@
                                           ▼
                                      SQL database
                                           ▲
-    calibrate.py    in-distribution images → Reference (threshold, edges, feature statistics)
+    calibrate.py    in-distribution images → Reference (threshold, edges, feature statistics, blind-spot card)
+    evaluate.py     in-distribution and other images → how well each score separates them (a table or a page)
 
 Processes meet only in the database. Imports point down:
 
-    cli → demo | doctor → assembly → worker | calibrate → telemetry → stages
+    cli → demo | doctor → assembly → reports → worker | calibrate | evaluate → telemetry → stages
         → ingest | models | storage → scoring | shift → records → errors
 """

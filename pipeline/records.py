@@ -19,6 +19,9 @@ Pixels = NDArray[np.uint8]
 
 DEFAULT_SEGMENT = "default"
 
+#: The scores that a reference can use.
+ENERGY, ENERGY_RESIDUAL = "energy", "energy+residual"
+
 
 def utc_now() -> datetime:
     """The clock that entry points pass on; everything below them takes a clock as an argument."""
@@ -140,6 +143,38 @@ class Scores:
     finite: NDArray[np.bool_]  # all logits and features of the row are finite
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ResidualSpace:
+    """Where the features of normal images lie: what energy + residual needs (see scoring/residual.py)."""
+
+    origin: Float64s  # o, (D,)
+    axes: Float64s  # P, (D, d): orthonormal columns
+    scale: float  # α, nats per unit of the features
+
+
+@dataclass(frozen=True, slots=True)
+class CardLine:
+    """What one kind of damage does to the calibration's own images, and what each score sees of it."""
+
+    kind: str
+    accuracy: float | None  # where labels exist
+    agreement: float  # share of images whose class stays what it was before the damage
+    flagged: dict[str, float]  # by score: share above its threshold
+    distance: dict[str, float]  # by score: total variation between its histogram and the reference's, 0..1
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """The blind-spot card: what a monitor will see and what it cannot."""
+
+    n: int  # images that were damaged
+    target_fpr: float
+    dimensions: int | None  # d of energy + residual; None where it could not be made
+    lines: tuple[CardLine, ...]  # the first is "none": the same images undamaged
+    recommended: str  # a score's name
+    because: str
+
+
 @dataclass(frozen=True, slots=True)
 class ReferenceImage:
     """One calibration image kept with its reference."""
@@ -169,7 +204,7 @@ class Reference:
     classes: tuple[str, ...]
     decoder: str
     dtype: str
-    score_name: str  # energy
+    score_name: str  # energy, energy+residual
     temperature: float
     target_fpr: float  # α
     n: int
@@ -187,6 +222,8 @@ class Reference:
     projection: Float64s  # (D, d): z = (features - feature_mean) @ projection
     projected_mean: Float64s  # (d,)
     projected_covariance: Float64s  # (d, d), divisor n
+    residual: ResidualSpace | None = None  # where the score is energy+residual
+    card: Card | None = field(default=None, repr=False)
     images: tuple[ReferenceImage, ...] = field(default=(), repr=False)
     id: int | None = None  # the database's key, once stored
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.assembly.parts import decode_threads, energy_score, open_database_of, open_model
-from pipeline.calibrate import Calibration, Request, calibrate
-from pipeline.records import utc_now
+from pipeline.assembly.parts import decode_threads, energy_score, open_database_of, open_model, residual_origin
+from pipeline.calibrate import Calibration, Request, calibrate, quantile_size
+from pipeline.records import ENERGY, utc_now
 from pipeline.settings import Settings
 from pipeline.shift.threshold import conformal_rank
 from pipeline.storage.engine import reading, translated_errors
@@ -21,10 +21,12 @@ def run_calibration(
     target_fpr: float,
     temperature: float,
     representative: bool,
+    score_name: str = ENERGY,
+    residual_dimensions: int | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Calibration:
     """Calibrate on (file, label) pairs and store the reference as the model's next version."""
-    conformal_rank(len(files), target_fpr)  # too few is said before the work, not after
+    conformal_rank(quantile_size(len(files), score_name), target_fpr)  # too few is said before the work, not after
     engine = open_database_of(settings)
     parts = open_model(settings)
     spec = parts.package.spec
@@ -35,6 +37,8 @@ def run_calibration(
         model_id=parts.package.model_id,
         classes=spec.classes,
         dtype=parts.classifier.dtype,
+        score_name=score_name,
+        residual_dimensions=residual_dimensions,
         temperature=temperature,
         target_fpr=target_fpr,
         representative=representative,
@@ -47,8 +51,10 @@ def run_calibration(
         parts.preparation,
         parts.classifier,
         energy_score(temperature),
+        residual_origin(parts.classifier),
+        device=str(parts.classifier.device),
         now=utc_now(),
-        rng=np.random.default_rng(version),
+        rng=np.random.default_rng(0),
         threads=decode_threads(settings),
         progress=progress,
     )

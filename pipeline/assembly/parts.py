@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Engine
 
 from pipeline.errors import UsageError
-from pipeline.records import Outputs, Reference, Scores, utc_now
+from pipeline.records import Float64s, Outputs, Reference, Scores, utc_now
 from pipeline.settings import HttpSettings, Settings, load_settings
 from pipeline.storage.engine import open_database, reading, translated_errors
 from pipeline.storage.references import find_reference
@@ -131,6 +132,23 @@ def score_outputs(outputs: Outputs, *, temperature: float) -> Scores:
 def energy_score(temperature: float) -> partial[Scores]:
     """The score of a reference that uses plain energy."""
     return partial(score_outputs, temperature=temperature)
+
+
+def score_of(reference: Reference, classifier: Classifier) -> Callable[[Outputs], Scores]:
+    """The score that a reference was made with."""
+    if reference.residual is None:
+        return energy_score(reference.temperature)
+    from pipeline.scoring.residual import EnergyResidualScore
+
+    return EnergyResidualScore(reference.residual, reference.temperature, classifier.device)
+
+
+def residual_origin(classifier: Classifier) -> Float64s | None:
+    """o of the residual, from the head; None for a program, whose outputs must say where it lies."""
+    from pipeline.scoring.residual import origin_of_head
+
+    head = classifier.head()
+    return None if head is None else origin_of_head(*head)
 
 
 def matching_reference(engine: Engine, *, name: str | None, model_id: str, dtype: str) -> Reference:

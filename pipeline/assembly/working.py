@@ -11,13 +11,13 @@ from pipeline.assembly.operating import Operations
 from pipeline.assembly.parts import (
     ModelParts,
     decode_threads,
-    energy_score,
     make_isolated,
     matching_reference,
     open_database_of,
     open_model,
     owner_name,
     required_source,
+    score_of,
 )
 from pipeline.assembly.sources import Source, check_source, open_source, start_from
 from pipeline.records import DeadLetter, Outputs, PreparedImage, Range, Record, Reference, utc_now
@@ -196,7 +196,7 @@ def _assemble(
 
     inference = Inference(
         parts.classifier,
-        energy_score(reference.temperature),
+        score_of(reference, parts.classifier),
         reference,
         max_batch=limits.max_batch,
         is_out_of_memory=is_out_of_memory,

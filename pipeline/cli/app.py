@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from pipeline.cli import admin, data, model, operations, run, topics
+from pipeline.cli import admin, data, evaluation, model, operations, run, topics
 from pipeline.errors import OodwatchError, masked
 
 app = typer.Typer(
@@ -30,8 +30,10 @@ PANELS: dict[str, dict[str, Callable[..., Any]]] = {
     "Model": {
         "package": model.package,
         "score": model.score,
+        "evaluate": evaluation.evaluate,
         "calibrate": model.calibrate,
         "references": model.references,
+        "card": model.card,
     },
     "Run": {"produce": data.produce, "worker": run.worker},
     "Look": {"ledger": data.ledger, "dead-letters": data.dead_letters, "health": operations.health},

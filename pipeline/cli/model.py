@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -23,6 +23,7 @@ from pipeline.errors import UsageError
 
 if TYPE_CHECKING:
     from pipeline.calibrate import Calibration
+    from pipeline.records import Card
 
 
 def package(
@@ -182,29 +183,51 @@ def calibrate(
     database: Database = None,
     target_fpr: Annotated[float, typer.Option(help="Share of normal images that may be flagged.")] = 0.05,
     temperature: Annotated[float, typer.Option(help="T of the energy. Never choose it on these images.")] = 1.0,
+    score: Annotated[
+        Literal["energy", "energy+residual"],
+        typer.Option(
+            help="energy: the paper's. energy+residual: adds how far the features leave the space of normal images;"
+            " half of the images then shape the score and the other half sets the threshold."
+        ),
+    ] = "energy",
+    residual_dimensions: Annotated[
+        str,
+        typer.Option(metavar="auto|d", help="Of the space of normal features. auto: D/8, D/4 or D/2, by the card."),
+    ] = "auto",
     representative: Annotated[
         bool,
         typer.Option("--representative", help="Class shares and features here are those of normal traffic."),
     ] = False,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the blind-spot card as one page.")] = None,
     device: Device = None,
     dtype: Dtype = None,
     as_json: Json = False,
 ) -> None:
     """Make the reference that production is held against: threshold, histogram edges, feature statistics.
 
-    Use images that the model was not trained on, at least 2,000, independent of each other.
+    Use images that the model was not trained on, at least 2,000, independent
+    of each other.
+
+    It then damages some of these images (rotates, blurs, darkens, ...) and
+    prints the blind-spot card: for each kind of damage how often the model is
+    still right, how many images each score flags, and how far the histogram
+    of the scores moves (0 not at all, 1 completely); what this monitor will
+    see, what it cannot, and which score to take. The card is stored with the
+    reference; `oodwatch card` prints it again.
 
     Example: oodwatch calibrate --model models/resnet20 validation-images
+    --html card.html
     """
     from pipeline.assembly.calibrating import run_calibration
     from pipeline.assembly.parts import settings_from
+    from pipeline.ingest.image_files import labelled_images
 
     settings = settings_from(model=model, database=database, device=device, dtype=dtype)
     if not 0 < target_fpr < 1:
         raise UsageError(f"--target-fpr {target_fpr}: must lie between 0 and 1")
     if not temperature > 0:
         raise UsageError(f"--temperature {temperature}: must be above 0")
-    files = _calibration_files(images)
+    files = labelled_images(images)
     with progress_bar("calibrating", len(files)) as bar:
         made = run_calibration(
             settings,
@@ -212,9 +235,13 @@ def calibrate(
             target_fpr=target_fpr,
             temperature=temperature,
             representative=representative,
+            score_name=score,
+            residual_dimensions=parse_dimensions(residual_dimensions),
             progress=bar.advance,
         )
     _print_calibration(made, as_json)
+    if html is not None:
+        _write_card(html, made.reference.name, made.reference.score_name, made.reference.card)
     if made.failed:
         raise typer.Exit(1)
 
@@ -232,6 +259,59 @@ def references(database: Database = None, as_json: Json = False) -> None:
     with translated_errors(engine.url), reading(engine).connect() as conn:
         lines = list_references(conn)
     print_lines(lines, as_json=as_json, empty="no references yet; make one with `oodwatch calibrate`")
+
+
+def card(
+    reference: Annotated[str | None, typer.Argument(metavar="[REFERENCE]", help="Default: the newest.")] = None,
+    database: Database = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write it as one page, too.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show the blind-spot card of a reference: what its monitor will see and what it cannot.
+
+    Example: oodwatch card resnet20-r1 --html card.html
+    """
+    from pipeline.assembly.parts import open_database_of, settings_from
+    from pipeline.storage.engine import reading, translated_errors
+    from pipeline.storage.references import stored_card
+
+    engine = open_database_of(settings_from(database=database))
+    with translated_errors(engine.url), reading(engine).connect() as conn:
+        name, score, found = stored_card(conn, reference)
+    if as_json:
+        print_json({"reference": name, "score": score, "card": None if found is None else dataclasses.asdict(found)})
+    else:
+        _print_card_of(name, score, found)
+    if html is not None:
+        _write_card(html, name, score, found)
+
+
+def _print_card_of(name: str, score: str, card: Card | None) -> None:
+    from pipeline.cli.card import print_card
+
+    if card is None:
+        typer.echo(f"{name} has no blind-spot card: it was made of too few images, or by an older release")
+    else:
+        print_card(card, score)
+
+
+def _write_card(path: Path, name: str, score: str, card: Card | None) -> None:
+    from pipeline.cli.output import write_page
+    from pipeline.reports.card_page import card_page
+
+    if card is None:
+        note(f"{path} was not written: {name} has no blind-spot card")
+    else:
+        write_page(path, card_page(card, name, score))
+
+
+def parse_dimensions(text: str) -> int | None:
+    """Of --residual-dimensions: None for auto. Raises UsageError."""
+    if text == "auto":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"--residual-dimensions {text!r}: write auto, or a whole number of at least 1")
+    return int(text)
 
 
 def _print_score(line: dict[str, object], as_json: bool) -> None:
@@ -266,6 +346,9 @@ def _print_calibration(made: Calibration, as_json: bool) -> None:
                 "rank": reference.rank,
                 "target_fpr": reference.target_fpr,
                 "temperature": reference.temperature,
+                "score": reference.score_name,
+                "residual_dimensions": None if reference.residual is None else reference.residual.axes.shape[1],
+                "card": None if reference.card is None else dataclasses.asdict(reference.card),
                 "skipped": len(made.failed),
                 "duplicates": made.duplicates,
             }
@@ -273,22 +356,9 @@ def _print_calibration(made: Calibration, as_json: bool) -> None:
         return
     typer.echo(f"{reference.name}: threshold {reference.threshold:.4f} nats from {reference.n:,} images")
     typer.echo(promise(reference.n, reference.target_fpr))
+    typer.echo("")
+    _print_card_of(reference.name, reference.score_name, reference.card)
     note("next: oodwatch produce PHOTOS --source spool:DIR/TOPIC, and oodwatch worker with the same source")
-
-
-def _calibration_files(images: Path) -> list[tuple[Path, str | None]]:
-    from pipeline.ingest.image_files import find_images, read_manifest
-
-    if images.suffix.lower() == ".csv":
-        return read_manifest(images)
-    files = find_images([images])
-    if not files:
-        raise UsageError(
-            f"{images}: no image in it (.jpg, .png, .webp, .bmp, .tif, .npy); name a folder of images or a CSV"
-        )
-    folders = Counter(file.path.parent for file in files)
-    labelled = images.is_dir() and images not in folders
-    return [(file.path, file.path.parent.name if labelled else None) for file in files]
 
 
 def _triple(flag: str, text: str) -> tuple[float, float, float]:

@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from pipeline.errors import UsageError
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON lines instead of text.")]
 Database = Annotated[
     str | None,
@@ -67,13 +69,18 @@ def print_lines(lines: Iterable[Any], *, as_json: bool, empty: str) -> int:
     return count
 
 
+def table_console() -> Console:
+    """Where tables go: stdout. Off a terminal nothing is cut: a pipe has no width."""
+    return Console(width=None if sys.stdout.isatty() else 400, highlight=False)
+
+
 def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
     """On a terminal, which is narrow, what is the same in all rows is said once; off it nothing is left out."""
     live = sys.stdout.isatty()
-    console = Console(width=None if live else 400)
+    console = table_console()
     same = [name for name, value in rows[0].items() if live and all(row[name] == value for row in rows)]
     if same:
-        console.print("   ".join(f"{name}={_cell(rows[0][name])}" for name in same), style="dim", highlight=False)
+        console.print("   ".join(f"{name}={_cell(rows[0][name])}" for name in same), style="dim")
     table = Table(box=None, pad_edge=False)
     shown = [name for name in rows[0] if name not in same]
     for name in shown:
@@ -120,6 +127,15 @@ class Bar:
     def _show_rate(self) -> None:
         speed = self._progress.tasks[self._task].speed
         self._progress.update(self._task, rate=f"{speed:,.0f}/s" if speed else "")
+
+
+def write_page(path: Path, page: str) -> None:
+    """Write an HTML page and say so; raises UsageError where that cannot be."""
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"--html {path}: {error.strerror or error}") from error
+    note(f"wrote {path}")
 
 
 def note(text: str) -> None:

@@ -60,6 +60,32 @@ def read_manifest(path: Path) -> list[tuple[Path, str | None]]:
     return files
 
 
+def labelled_images(images: Path) -> list[tuple[Path, str | None]]:
+    """(file, label) of a folder or of a CSV; in a folder of class folders, the folder's name is the label.
+
+    Raises UsageError where there is no image.
+    """
+    if images.suffix.lower() == ".csv":
+        return read_manifest(images)
+    files = find_images([images])
+    if not files:
+        raise UsageError(
+            f"{images}: no image in it (.jpg, .png, .webp, .bmp, .tif, .npy); name a folder of images or a CSV"
+        )
+    folders = {file.path.parent for file in files}
+    labelled = images.is_dir() and images not in folders
+    return [(file.path, file.path.parent.name if labelled else None) for file in files]
+
+
+def label_index(label: str | None, classes: Sequence[str]) -> int | None:
+    """The class that a label means, by name or else by number; None where it means none."""
+    if label is None:
+        return None
+    if label in classes:
+        return classes.index(label)
+    return int(label) if label.isdecimal() and int(label) < len(classes) else None
+
+
 def _find(paths: Sequence[Path], wanted: Callable[[Path], bool]) -> list[FoundFile]:
     found: list[FoundFile] = []
     for argument in paths:

@@ -20,7 +20,7 @@ from pipeline.models.package import PROGRAM_FILE, WEIGHTS_FILE, ModelPackage
 from pipeline.models.preprocessing import Normalise
 from pipeline.models.program import read_program
 from pipeline.models.program_graph import build_module
-from pipeline.records import Outputs, Pixels
+from pipeline.records import Float64s, Outputs, Pixels
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -30,6 +30,9 @@ class Network(Protocol):
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (B, K) and features (B, D), float32, of normalised images (B, 3, N, N)."""
+
+    def head(self) -> tuple[Float64s, Float64s] | None:
+        """See `Classifier.head`."""
 
 
 class Classifier:
@@ -64,6 +67,10 @@ class Classifier:
             both = torch.cat([logits, features], dim=1).cpu().numpy()  # one copy from the device
         n_classes = logits.shape[1]
         return Outputs(both[:, :n_classes], both[:, n_classes:])
+
+    def head(self) -> tuple[Float64s, Float64s] | None:
+        """W (K, D) and b (K,) of the last linear layer: logits = W z + b. None where they are not at hand."""
+        return self._network.head()
 
     def warm_up(self, batch: int) -> None:
         """One forward pass of full size: allocations, kernels and compilation happen before the first record."""
@@ -101,6 +108,12 @@ class _HeadedNetwork:
         features = features.float()
         return self._head(features), features
 
+    def head(self) -> tuple[Float64s, Float64s]:
+        """b is zero where the layer has none."""
+        weight = self._head.weight.detach().double().cpu().numpy()
+        bias = self._head.bias
+        return weight, np.zeros(len(weight)) if bias is None else bias.detach().double().cpu().numpy()
+
 
 class _ProgramNetwork:
     """A torch.export program: its head cannot be taken off, so it runs in float32 or not at all."""
@@ -118,6 +131,9 @@ class _ProgramNetwork:
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         logits, features = self._run(images.contiguous())  # as at the export: a view may depend on it
         return logits, features
+
+    def head(self) -> None:
+        """The graph does not name its last layer: it may be spelt in many ways."""
 
 
 def _device(name: str) -> torch.device:

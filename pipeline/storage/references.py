@@ -1,14 +1,16 @@
 """References: written once, never changed, found by name or by model."""
 
 import io
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection, Row, func, insert, select
 
 from pipeline.errors import EnvironmentFault, UsageError
-from pipeline.records import Reference, ReferenceImage
+from pipeline.records import Card, CardLine, Reference, ReferenceImage, ResidualSpace
 from pipeline.storage.schema import ReferenceImageRow, ReferenceRow
 
 _ARRAYS = (
@@ -74,11 +76,18 @@ def save_reference(conn: Connection, reference: Reference) -> int:
         )
     values = {column: getattr(reference, column) for column in _COLUMNS}
     arrays = {name: getattr(reference, name) for name in _ARRAYS}
+    if reference.residual is not None:
+        arrays |= {f"residual_{name}": value for name, value in asdict(reference.residual).items()}
     packed = io.BytesIO()
     np.savez_compressed(packed, **arrays)
     key = conn.execute(
         insert(ReferenceRow)
-        .values(**values, classes=list(reference.classes), arrays=packed.getvalue())
+        .values(
+            **values,
+            classes=list(reference.classes),
+            arrays=packed.getvalue(),
+            card=None if reference.card is None else asdict(reference.card),
+        )
         .returning(ReferenceRow.id)
     ).scalar_one()
     if reference.images:
@@ -134,6 +143,22 @@ def reference_images(conn: Connection, reference_id: int) -> list[ReferenceImage
     ]
 
 
+def stored_card(conn: Connection, name: str | None) -> tuple[str, str, Card | None]:
+    """Name, score and blind-spot card of the named reference, else of the newest.
+
+    Raises UsageError where there is none.
+    """
+    statement = select(ReferenceRow.name, ReferenceRow.score_name, ReferenceRow.card).order_by(ReferenceRow.id.desc())
+    if name is not None:
+        statement = statement.where(ReferenceRow.name == name)
+    row = conn.execute(statement.limit(1)).one_or_none()
+    if row is None:
+        known = conn.scalars(select(ReferenceRow.name).order_by(ReferenceRow.id)).all()
+        wanted = "no reference yet" if name is None else f"no reference is named {name!r}"
+        raise UsageError(f"{wanted}; known: {', '.join(known) or 'none, make one with `oodwatch calibrate`'}")
+    return row.name, row.score_name, _card(row.card)
+
+
 def list_references(conn: Connection) -> list[ReferenceLine]:
     """All references, oldest first."""
     rows = conn.execute(select(ReferenceRow.__table__).order_by(ReferenceRow.id))
@@ -160,8 +185,22 @@ def _reference(row: Row[tuple[object, ...]]) -> Reference:
             **{column: values[column] for column in _COLUMNS},
             **{name: arrays[name] for name in _ARRAYS},
             classes=tuple(values["classes"]),
+            residual=_residual(arrays),
+            card=_card(values["card"]),
             id=values["id"],
         )
+
+
+def _residual(arrays: Mapping[str, Any]) -> ResidualSpace | None:
+    if "residual_axes" not in arrays:
+        return None
+    return ResidualSpace(arrays["residual_origin"], arrays["residual_axes"], float(arrays["residual_scale"]))
+
+
+def _card(values: Mapping[str, Any] | None) -> Card | None:
+    if values is None:
+        return None
+    return Card(**{**values, "lines": tuple(CardLine(**line) for line in values["lines"])})
 
 
 def _image_values(key: int, position: int, image: ReferenceImage) -> dict[str, object]:

@@ -1,13 +1,26 @@
 """Samples: the strangest few and a random few images of each segment and tick."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, Connection, Delete, bindparam, delete, func, select, tuple_, type_coerce
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Delete,
+    Select,
+    and_,
+    bindparam,
+    delete,
+    func,
+    select,
+    tuple_,
+    type_coerce,
+)
 
 from pipeline.storage.bulk import insert_many
-from pipeline.storage.schema import SampleRow
+from pipeline.storage.schema import DeploymentRow, SampleRow, ScoreRow, SegmentRow
 
 
 class NewSample(NamedTuple):
@@ -67,3 +80,58 @@ def trim_samples(conn: Connection, keep: int, chunk: int) -> int:
     old = select(SampleRow.id).where(SampleRow.id <= newest - keep).order_by(SampleRow.id).limit(chunk)
     old = old.with_for_update(skip_locked=True)
     return conn.execute(delete(SampleRow).where(SampleRow.id.in_(old))).rowcount
+
+
+@dataclass(frozen=True, slots=True)
+class StoredOutputs:
+    """The model's outputs on one stored sample, as kept: float16."""
+
+    logits: bytes
+    features: bytes
+    value_sha256: bytes
+    label: str | None
+    name: str
+    thumbnail: bytes | None
+
+
+def count_random_outputs(conn: Connection, deployment: str, segment: str | None) -> int:
+    """How many random samples with outputs there are; see `random_outputs`."""
+    chosen = _random_outputs(deployment, segment).subquery()
+    return conn.scalar(select(func.count()).select_from(chosen)) or 0
+
+
+def random_outputs(conn: Connection, deployment: str, segment: str | None) -> Iterator[StoredOutputs]:
+    """The random samples of a deployment, perhaps of one segment, oldest first.
+
+    The strange ones are left out: they were chosen by the score that they would judge.
+    """
+    for row in conn.execution_options(yield_per=1000).execute(_random_outputs(deployment, segment)):
+        yield StoredOutputs(
+            row.logits, row.features, row.value_sha256, row.label, row.id or f"offset {row.offset}", row.thumbnail
+        )
+
+
+def _random_outputs(deployment: str, segment: str | None) -> Select[*tuple[Any, ...]]:
+    same_record = and_(
+        ScoreRow.stream_id == SampleRow.stream_id,
+        ScoreRow.offset == SampleRow.offset,
+        ScoreRow.event_time == SampleRow.event_time,  # one partition of PostgreSQL is read, not all
+    )
+    statement: Select[*tuple[Any, ...]] = (
+        select(
+            SampleRow.logits,
+            SampleRow.features,
+            SampleRow.thumbnail,
+            SampleRow.offset,
+            ScoreRow.value_sha256,
+            ScoreRow.label,
+            ScoreRow.id,
+        )
+        .join(ScoreRow, same_record)
+        .join(DeploymentRow, DeploymentRow.id == SampleRow.deployment_id)
+        .where(DeploymentRow.name == deployment, SampleRow.kind == "random", SampleRow.logits.is_not(None))
+        .order_by(SampleRow.id)
+    )
+    if segment is None:
+        return statement
+    return statement.join(SegmentRow, SegmentRow.id == SampleRow.segment_id).where(SegmentRow.name == segment)

@@ -120,6 +120,7 @@ class ReferenceRow(Table):
     representative: Mapped[bool]
     created_at: Mapped[datetime]
     arrays: Mapped[bytes]
+    card: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 
 
 class ReferenceImageRow(Table):

@@ -46,6 +46,8 @@ MEASURES = {
     "resnet20": Measure(scoring.resnet20_over_forward, "pipeline / bare forward, ResNet-20, 32 px", at_least=0.85),
     "null": Measure(scoring.worker_over_message_loop, "worker / per-message loop, null network", at_least=30),
     "energy": Measure(scoring.energy_over_forward, "energy / forward pass, ResNet-20", at_most=0.01),
+    "residual": Measure(scoring.residual_over_forward, "energy + residual / forward pass, ResNet-20", at_most=0.01),
+    "evaluate": Measure(scoring.evaluation_over_forward, "evaluate / bare forward, ResNet-20, 32 px", at_most=1.1),
     "write": Measure(rows.core_over_bulk_sqlite, "row write / Core insert, SQLite, 1,024 rows", at_least=2),
     "decode": Measure(
         partial(decoding.photographs, width=224, height=224),

@@ -15,18 +15,21 @@ from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 from torch import nn
 
+from pipeline.assembly.evaluating import run_evaluation
 from pipeline.assembly.parts import open_model
+from pipeline.evaluate import Plan
 from pipeline.ingest.source import NewRecord
 from pipeline.ingest.spool import Spool
 from pipeline.ingest.spool_subscription import SpoolSubscription
 from pipeline.records import Outputs, Partition
 from pipeline.scoring.energy import score_logits
+from pipeline.scoring.residual import EnergyResidualScore, fit_residual_spaces
 from pipeline.settings import Settings
 from pipeline.storage.schema import ScoreRow
 from tests.benchmarks.inputs import deployment, jpeg, null_deployment
 from tests.benchmarks.rows import new_score
 from tests.benchmarks.running import RunningWorker
-from tests.benchmarks.timing import thread_cpu_s
+from tests.benchmarks.timing import process_cpu_s, thread_cpu_s
 from tests.golden.resnet20 import resnet20
 from tests.golden.resnet50 import resnet50
 
@@ -74,6 +77,45 @@ def energy_over_forward(home: Path, repetitions: int) -> list[float]:
         with torch.inference_mode():
             forward = thread_cpu_s(lambda: [network(images) for _ in range(2)]) / 2
         ratios.append(thread_cpu_s(lambda: [score_logits(outputs) for _ in range(200)]) / 200 / forward)
+    return ratios
+
+
+def residual_over_forward(home: Path, repetitions: int) -> list[float]:
+    """CPU time of energy + residual in 16 of 64 dimensions over that of the forward pass."""
+    torch.set_num_threads(1)
+    network = resnet20().eval().to(memory_format=torch.channels_last)
+    images = torch.randn(256, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+    rng = np.random.default_rng(0)
+    outputs = Outputs(rng.normal(3, 1, (256, 10)).astype(np.float32), rng.normal(size=(256, 64)).astype(np.float32))
+    score = EnergyResidualScore(fit_residual_spaces(outputs, np.zeros(64), (16,))[16])
+    ratios = []
+    for _ in range(repetitions):
+        with torch.inference_mode():
+            forward = thread_cpu_s(lambda: [network(images) for _ in range(2)]) / 2
+        ratios.append(thread_cpu_s(lambda: [score(outputs) for _ in range(200)]) / 200 / forward)
+    return ratios
+
+
+def evaluation_over_forward(home: Path, repetitions: int) -> list[float]:
+    """CPU time of reading, scoring and comparing 1,500 ID and 4 x 250 OOD JPEGs over that of their forward passes."""
+    torch.set_num_threads(1)
+    settings = deployment(home, f"{GOLDEN / 'resnet20.py'}:resnet20", resnet20().state_dict(), "linear")
+    classifier = open_model(settings).classifier
+    batch = np.random.default_rng(0).integers(0, 256, (64, 32, 32, 3), dtype=np.uint8)
+    classifier.predict(batch)
+    names = ["id", "a", "b", "c", "d"]
+    for at, name in enumerate(names):
+        (home / name).mkdir()
+        for i in range(250 if at else 1500):
+            (home / name / f"{i}.jpg").write_bytes(jpeg(32, 32, at * 10_000 + i))
+    oods = [(name, str(home / name)) for name in names[1:]]
+    plan = Plan((1.0,), 0.05, None, 12)
+    ratios = []
+    for _ in range(repetitions):
+        bare = process_cpu_s(lambda: [classifier.predict(batch) for _ in range(2500 // 64)]) * 2500 / (2500 // 64 * 64)
+        loading = process_cpu_s(lambda: open_model(settings))
+        whole = process_cpu_s(lambda: run_evaluation(settings, str(home / "id"), oods, plan)) - loading
+        ratios.append(whole / bare)
     return ratios
 
 

@@ -206,6 +206,7 @@ def commands_on(deployment: Deployment) -> dict[str, tuple[object, ...]]:
         "calibrate": ("calibrate", deployment.home / "calibration", *model),
         "worker": ("worker", "--source", deployment.source, *model, "--drain", "--log-format", "text"),
         "references": ("references",),
+        "card": ("card",),
         "ledger": ("ledger",),
         "dead-letters": ("dead-letters",),
         "export": ("export", "scores", "--out", deployment.home / "scores.csv"),
@@ -215,7 +216,7 @@ def commands_on(deployment: Deployment) -> dict[str, tuple[object, ...]]:
 
 
 @pytest.mark.parametrize(
-    "name", ["calibrate", "worker", "references", "ledger", "dead-letters", "export", "forget", "migrate"]
+    "name", ["calibrate", "worker", "references", "card", "ledger", "dead-letters", "export", "forget", "migrate"]
 )
 def test_a_database_of_a_newer_revision_is_left_alone(deployment: Deployment, command: Command, name: str) -> None:
     deployment.produce([png(1)])

@@ -11,15 +11,21 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, select, text
 
 from pipeline.errors import EnvironmentFault, UsageError
-from pipeline.records import Bounds, Partition
+from pipeline.records import Bounds, Card, CardLine, Partition, ResidualSpace
 from pipeline.storage.deployments import ensure_deployment, ensure_segments
 from pipeline.storage.engine import HEAD_REVISION, current_revision, make_engine, open_database, reading
 from pipeline.storage.forgetting import coordinates_of, forget
 from pipeline.storage.migrations.run import alembic_config, downgrade, upgrade
 from pipeline.storage.partitions import drop_expired_day, ensure_days_ahead, is_no_partition
-from pipeline.storage.references import find_reference, list_references, reference_images, save_reference
+from pipeline.storage.references import (
+    find_reference,
+    list_references,
+    reference_images,
+    save_reference,
+    stored_card,
+)
 from pipeline.storage.retention import RetentionLimits, delete_expired
-from pipeline.storage.samples import NewSample, insert_samples
+from pipeline.storage.samples import NewSample, count_random_outputs, insert_samples, random_outputs
 from pipeline.storage.schema import DeadLetterRow, SampleRow, ScoreRow, Table, from_microseconds, to_microseconds
 from pipeline.storage.scores import NewDeadLetter, NewScore, exported_scores, insert_dead_letters, insert_scores
 from pipeline.storage.streams import Advance, advance, begin_stream, expire, ledger, release, take_over
@@ -158,6 +164,23 @@ def test_references_come_back_as_they_were_stored(engine: Engine) -> None:
     np.testing.assert_array_equal(found.projection, reference().projection)
 
 
+def test_a_residual_space_and_a_card_come_back_as_they_were_stored(engine: Engine) -> None:
+    space = ResidualSpace(np.array([0.5, -1.0]), np.array([[1.0], [0.0]]), 2.5)
+    line = CardLine("none", 0.9, 1.0, {"energy": 0.05}, {"energy": 0.01})
+    card = Card(60, 0.05, 1, (line,), "energy", "it is enough")
+    with engine.begin() as conn:
+        save_reference(conn, replace(reference(), score_name="energy+residual", residual=space, card=card))
+        found = find_reference(conn, name="m-r1", model_id="m@0")
+        assert stored_card(conn, None) == stored_card(conn, "m-r1") == ("m-r1", "energy+residual", card)
+        with pytest.raises(UsageError, match="known: m-r1"):
+            stored_card(conn, "m-r9")
+    assert found.card == card
+    assert found.residual is not None
+    assert found.residual.scale == space.scale
+    np.testing.assert_array_equal(found.residual.origin, space.origin)
+    np.testing.assert_array_equal(found.residual.axes, space.axes)
+
+
 def test_of_two_calibrations_at_once_the_second_is_refused_and_writes_nothing(engine: Engine) -> None:
     with engine.begin() as conn:
         save_reference(conn, reference())
@@ -193,6 +216,24 @@ def test_a_slot_keeps_the_samples_of_highest_rank(engine: Engine) -> None:
         insert_samples(conn, [sample(rank) for rank in (0.1, 0.9, 0.5)], places=2)
         insert_samples(conn, [sample(0.7)], places=2)
         assert sorted(conn.scalars(select(SampleRow.rank))) == [0.7, 0.9]
+
+
+def test_the_outputs_of_random_samples_come_back_with_what_the_row_says(engine: Engine) -> None:
+    deployment, stream = deployed(engine)
+    outputs, at = np.array([1.5, -2.0], "<f2").tobytes(), to_microseconds(NOW)
+
+    def sample(kind: str, offset: int, logits: bytes | None) -> NewSample:
+        return NewSample(deployment, 1, segment, at, kind, 0.5, stream, offset, at, b"webp", outputs, logits, "{}")
+
+    with engine.begin() as conn:
+        segment = ensure_segments(conn, deployment, ["cam"], limit=10)["cam"]
+        insert_scores(conn, [score_row(stream, i)._replace(label="cat") for i in range(3)])
+        kinds = [sample("random", 0, outputs), sample("strange", 1, outputs), sample("random", 2, None)]
+        insert_samples(conn, kinds, places=3)
+        (found,) = random_outputs(conn, "d", "cam")
+        assert [count_random_outputs(conn, "d", name) for name in (None, "cam", "other")] == [1, 1, 0]
+    assert (found.name, found.label, found.thumbnail) == ("img-0", "cat", b"webp")
+    assert np.frombuffer(found.logits, "<f2").tolist() == np.frombuffer(found.features, "<f2").tolist() == [1.5, -2.0]
 
 
 def test_retention_deletes_in_chunks_and_stops_when_nothing_is_left(engine: Engine) -> None:
