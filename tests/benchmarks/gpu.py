@@ -20,7 +20,8 @@ from pathlib import Path
 import torch
 
 from pipeline.assembly.parts import decode_threads
-from pipeline.ingest.spool import NewRecord, Spool
+from pipeline.ingest.source import NewRecord
+from pipeline.ingest.spool import Spool
 from pipeline.settings import Settings
 from tests.benchmarks.inputs import deployment, jpeg
 from tests.benchmarks.running import stored_per_s
