@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import decoding, memory, rows, scoring, stream
+from tests.benchmarks import decoding, memory, postgres, rows, scoring, stream
 
 Take = Callable[[Path, int], list[float]]
 
@@ -69,12 +69,15 @@ LONG = {
     "memory": Measure(memory.last_over_second_minute, "resident size, minute 10 / minute 2", at_most=1.05),
     "growth": Measure(rows.grown_over_small_sqlite, "insert at 10 M rows / at 0.1 M, SQLite", at_most=1.3),
     "growth_pg": Measure(rows.grown_over_small_postgres, "insert at 10 M rows / at 0.1 M, PostgreSQL", at_most=1.3),
-    "write_pg": Measure(rows.core_over_bulk_postgres, "row write / Core insert, PostgreSQL, 1,024 rows", at_least=4),
+    "write_pg": Measure(postgres.copy_over_core_insert, "row write / Core insert, PostgreSQL, 1,024 rows", at_least=4),
+    "transaction_pg": Measure(postgres.transaction_over_scores, "whole transaction / scores alone", at_most=1.5),
+    "store_pg": Measure(postgres.store_over_scores, "all that the writer does / scores alone"),
     "consume1": Measure(partial(stream.consume_over_confluent, size=1_000), "consume / confluent-kafka, 1 KB"),
     "consume5": Measure(partial(stream.consume_over_confluent, size=5_000), "consume / confluent-kafka, 5 KB"),
     "consume50": Measure(partial(stream.consume_over_confluent, size=50_000), "consume / confluent-kafka, 50 KB"),
     "latency50": Measure(partial(stream.latency_ms, quantile=0.50), "record to row, ms, p50, Kafka to PostgreSQL"),
     "latency99": Measure(partial(stream.latency_ms, quantile=0.99), "record to row, ms, p99, Kafka to PostgreSQL"),
+    "null_pg": Measure(stream.worker_over_message_loop, "worker / per-message loop, Kafka to PostgreSQL", at_least=30),
     "kafka20": Measure(stream.resnet20_over_forward, "Kafka to PostgreSQL / bare, ResNet-20, 32 px", at_least=0.85),
     "kafka50": Measure(stream.resnet50_over_forward, "Kafka to PostgreSQL / bare, ResNet-50, 224 px", at_least=0.95),
 }

@@ -17,7 +17,7 @@ from pipeline.storage.partitions import day_of, ensure_days
 from pipeline.storage.schema import ScoreRow, from_microseconds
 from pipeline.storage.scores import NewScore, insert_scores
 from tests.benchmarks.services import postgres_database
-from tests.benchmarks.timing import database_cpu_s
+from tests.benchmarks.timing import database_cpu_s, thread_cpu_s
 
 BATCH = 1024
 PART_ROW_OVERHEAD = 30  # bytes of a roll-up row's keys in SQLite
@@ -38,13 +38,17 @@ def new_score(number: int) -> NewScore:
 
 def core_over_bulk_sqlite(home: Path, repetitions: int) -> list[float]:
     """CPU time of SQLAlchemy Core's insert of batches of 1,024 rows, over that of the sink's way; SQLite."""
-    return _core_over_bulk(_sqlite(home), repetitions)
-
-
-def core_over_bulk_postgres(home: Path, repetitions: int) -> list[float]:
-    """The same on PostgreSQL; client and server count."""
-    with postgres_database(home) as url:
-        return _core_over_bulk(url, repetitions)
+    engine = open_database(_sqlite(home))
+    ratios = []
+    for repetition in range(-1, repetitions):  # the first one, which compiles the statements, does not count
+        first = (repetition + 1) * 20 * BATCH
+        rows = [new_score(first + i) for i in range(10 * BATCH)]
+        typed = [_typed(new_score(first + 10 * BATCH + i)) for i in range(10 * BATCH)]
+        bulk = thread_cpu_s(partial(write_in_batches, engine, rows, insert_scores))
+        core = thread_cpu_s(partial(write_in_batches, engine, typed, _core_insert))
+        ratios.append(core / bulk)
+    engine.dispose()
+    return ratios[1:]
 
 
 def grown_over_small_sqlite(home: Path, repetitions: int) -> list[float]:
@@ -105,21 +109,6 @@ def write_in_batches(engine: Engine, rows: list[Any], write: Write, batch: int =
     for first in range(0, len(rows), batch):
         with engine.begin() as conn:
             write(conn, rows[first : first + batch])
-
-
-def _core_over_bulk(url: str, repetitions: int) -> list[float]:
-    engine = open_database(url)
-    ratios = []
-    for repetition in range(-1, repetitions):  # the first one, which compiles the statements, does not count
-        first = (repetition + 1) * 20 * BATCH
-        rows = [new_score(first + i) for i in range(10 * BATCH)]
-        typed = [_typed(new_score(first + 10 * BATCH + i)) for i in range(10 * BATCH)]
-        _make_days(engine, new_score(first), new_score(first + 20 * BATCH))
-        bulk = database_cpu_s(engine, partial(write_in_batches, engine, rows, insert_scores))
-        core = database_cpu_s(engine, partial(write_in_batches, engine, typed, _core_insert))
-        ratios.append(core / bulk)
-    engine.dispose()
-    return ratios[1:]
 
 
 def _growth(url: str) -> float:

@@ -1,20 +1,14 @@
 """What the pipeline costs beside the model, and beside what one would write first."""
 
-import io
-import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
-from sqlalchemy import create_engine
-from sqlalchemy.orm import Session
 from torch import nn
 
 from pipeline.assembly.evaluating import run_evaluation
@@ -22,14 +16,12 @@ from pipeline.assembly.parts import open_model
 from pipeline.evaluate import Plan
 from pipeline.ingest.source import NewRecord
 from pipeline.ingest.spool import Spool
-from pipeline.ingest.spool_subscription import SpoolSubscription
-from pipeline.records import Outputs, Partition
+from pipeline.records import Outputs
 from pipeline.scoring.energy import score_logits
 from pipeline.scoring.residual import EnergyResidualScore, fit_residual_spaces
 from pipeline.settings import Settings
-from pipeline.storage.schema import ScoreRow
 from tests.benchmarks.inputs import deployment, jpeg, null_deployment
-from tests.benchmarks.rows import new_score
+from tests.benchmarks.message_loop import MessageLoop, spool_messages
 from tests.benchmarks.running import RunningWorker
 from tests.benchmarks.timing import process_cpu_s, thread_cpu_s
 from tests.golden.resnet20 import resnet20
@@ -82,7 +74,7 @@ def worker_over_message_loop(home: Path, repetitions: int) -> list[float]:
     pictures = [NewRecord(jpeg(32, 32, i)) for i in range(256)]
     produce = partial(spool.append, pictures * (images // 256))
     ratios = []
-    with RunningWorker(settings) as worker, closing(_MessageLoop(home / "spool", settings)) as loop:
+    with RunningWorker(settings) as worker, closing(MessageLoop(settings, spool_messages(home / "spool"))) as loop:
         worker.cpu_s(produce, images)
         for _ in range(repetitions):
             batched = worker.cpu_s(produce, images) / images
@@ -175,31 +167,3 @@ def _through_spool(load: Load, home: Path, repetitions: int) -> list[float]:
     settings = load.deployment(home)
     spool = Spool(home / "spool", "images")
     return over_forward(load, settings, partial(spool.append, load.pictures()), repetitions)
-
-
-class _MessageLoop:
-    """What a user would write first: one poll, one decode, one forward pass, one ORM commit a message."""
-
-    def __init__(self, spool: Path, settings: Settings) -> None:
-        self._classifier = open_model(settings).classifier
-        self._engine = create_engine(settings.database_url)
-        self._subscription = SpoolSubscription(spool, "images", group="loop", max_records=1, max_bytes=1)
-        for number in self._subscription.poll(0).assigned:
-            self._subscription.seek(Partition("images", "", number), 0)
-        self.run(5)
-
-    def run(self, messages: int) -> None:
-        for _ in range(messages):
-            for fetched in (self._subscription.poll(1.0).fetched or {}).values():
-                (record,) = fetched.records
-                pixels = np.array(Image.open(io.BytesIO(record.value or b"")).convert("RGB"))
-                scores = score_logits(self._classifier.predict(pixels[None]))
-                values: dict[str, Any] = new_score(time.time_ns())._asdict()
-                values |= {"event_time": datetime.now(UTC), "energy": float(scores.energy[0])}
-                with Session(self._engine) as session:
-                    session.add(ScoreRow(**values))
-                    session.commit()
-
-    def close(self) -> None:
-        self._subscription.close()
-        self._engine.dispose()

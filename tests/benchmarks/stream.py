@@ -1,22 +1,24 @@
 """What Kafka and PostgreSQL cost: consuming, the whole way, and how long a record waits for its row."""
 
-import contextlib
 import multiprocessing
 import time
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 
 import confluent_kafka
 import numpy as np
+import torch
 
 from pipeline.assembly.sources import open_source
 from pipeline.ingest.kafka_options import parse_kafka_url
 from pipeline.records import utc_now
 from pipeline.stages.rows import Entry
 from tests.benchmarks.inputs import jpeg, null_deployment
+from tests.benchmarks.message_loop import MessageLoop, kafka_messages
 from tests.benchmarks.running import RunningWorker
 from tests.benchmarks.scoring import RESNET20, RESNET50, Load, over_forward
 from tests.benchmarks.services import PARTITIONS, kafka_topic, postgres_database
@@ -53,6 +55,24 @@ def resnet20_over_forward(home: Path, repetitions: int) -> list[float]:
 def resnet50_over_forward(home: Path, repetitions: int) -> list[float]:
     """The same with ResNet-50 at 224 px."""
     return _over_forward(RESNET50, home, repetitions)
+
+
+def worker_over_message_loop(home: Path, repetitions: int) -> list[float]:
+    """CPU time an image of a loop over single messages, from Kafka to PostgreSQL, over the worker's; null network."""
+    torch.set_num_threads(1)
+    images, looped = 8192, 150
+    values = [jpeg(32, 32, seed) for seed in range(256)] * (images // 256)
+    ratios = []
+    with kafka_topic(home) as url, postgres_database(home) as database, producer() as pool:
+        settings = null_deployment(home, database=database, source=url)
+        for _ in range(repetitions):
+            with RunningWorker(settings) as worker:
+                worker.cpu_s(pool.submit(send, url, values).result, images)
+                batched = worker.cpu_s(pool.submit(send, url, values).result, images) / images
+            with closing(MessageLoop(settings, kafka_messages(url))) as loop:
+                naive = process_cpu_s(partial(loop.run, looped)) / looped
+            ratios.append(naive / batched)
+    return ratios
 
 
 def latency_ms(home: Path, repetitions: int, *, quantile: float) -> list[float]:
@@ -92,7 +112,7 @@ def send(url: str, values: Sequence[bytes], per_s: float | None = None) -> None:
         raise TimeoutError(f"{left} of {len(values)} messages are not acknowledged")
 
 
-@contextlib.contextmanager
+@contextmanager
 def producer() -> Iterator[ProcessPoolExecutor]:
     """A process that sends: its CPU time is not the worker's."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
