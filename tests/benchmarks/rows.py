@@ -1,5 +1,6 @@
 """What a row costs to write and to keep."""
 
+import statistics
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
@@ -12,12 +13,16 @@ from sqlalchemy import Connection, Engine, insert, text
 from pipeline.shift.histogram import fine_edges, rank_edges
 from pipeline.shift.rollup import encode, summarise_groups
 from pipeline.storage.engine import open_database
+from pipeline.storage.partitions import day_of, ensure_days
 from pipeline.storage.schema import ScoreRow, from_microseconds
 from pipeline.storage.scores import NewScore, insert_scores
-from tests.benchmarks.timing import thread_cpu_s
+from tests.benchmarks.services import postgres_database
+from tests.benchmarks.timing import database_cpu_s
 
 BATCH = 1024
 PART_ROW_OVERHEAD = 30  # bytes of a roll-up row's keys in SQLite
+
+SMALL, GROWN = 100_000, 10_000_000  # rows
 
 Write = Callable[[Connection, list[Any]], object]
 
@@ -33,18 +38,24 @@ def new_score(number: int) -> NewScore:
 
 def core_over_bulk_sqlite(home: Path, repetitions: int) -> list[float]:
     """CPU time of SQLAlchemy Core's insert of batches of 1,024 rows, over that of the sink's way; SQLite."""
-    engine = open_database(f"sqlite:///{home / 'rows.db'}")
-    ratios = []
-    for repetition in range(-1, repetitions):  # the first one, which compiles the statements, does not count
-        first = (repetition + 1) * 20 * BATCH
-        rows = [new_score(first + i) for i in range(10 * BATCH)]
-        typed = [_typed(new_score(first + 10 * BATCH + i)) for i in range(10 * BATCH)]
-        bulk = thread_cpu_s(partial(write_in_batches, engine, rows, insert_scores))
-        core = thread_cpu_s(partial(write_in_batches, engine, typed, _core_insert))
-        if repetition >= 0:
-            ratios.append(core / bulk)
-    engine.dispose()
-    return ratios
+    return _core_over_bulk(_sqlite(home), repetitions)
+
+
+def core_over_bulk_postgres(home: Path, repetitions: int) -> list[float]:
+    """The same on PostgreSQL; client and server count."""
+    with postgres_database(home) as url:
+        return _core_over_bulk(url, repetitions)
+
+
+def grown_over_small_sqlite(home: Path, repetitions: int) -> list[float]:
+    """CPU time a row at 10 million rows over that at 0.1 million; one build, medians of 20 batches; SQLite."""
+    return [_growth(_sqlite(home))]
+
+
+def grown_over_small_postgres(home: Path, repetitions: int) -> list[float]:
+    """The same on PostgreSQL; client and server count."""
+    with postgres_database(home) as url:
+        return [_growth(url)]
 
 
 def bytes_per_row(home: Path, repetitions: int) -> list[float]:
@@ -89,11 +100,54 @@ def part_bytes_per_image(home: Path, repetitions: int) -> list[float]:
     return results
 
 
-def write_in_batches(engine: Engine, rows: list[Any], write: Write) -> None:
-    """One transaction per 1,024 rows, as the worker commits them."""
-    for first in range(0, len(rows), BATCH):
+def write_in_batches(engine: Engine, rows: list[Any], write: Write, batch: int = BATCH) -> None:
+    """One transaction per batch, as the worker commits them."""
+    for first in range(0, len(rows), batch):
         with engine.begin() as conn:
-            write(conn, rows[first : first + BATCH])
+            write(conn, rows[first : first + batch])
+
+
+def _core_over_bulk(url: str, repetitions: int) -> list[float]:
+    engine = open_database(url)
+    ratios = []
+    for repetition in range(-1, repetitions):  # the first one, which compiles the statements, does not count
+        first = (repetition + 1) * 20 * BATCH
+        rows = [new_score(first + i) for i in range(10 * BATCH)]
+        typed = [_typed(new_score(first + 10 * BATCH + i)) for i in range(10 * BATCH)]
+        _make_days(engine, new_score(first), new_score(first + 20 * BATCH))
+        bulk = database_cpu_s(engine, partial(write_in_batches, engine, rows, insert_scores))
+        core = database_cpu_s(engine, partial(write_in_batches, engine, typed, _core_insert))
+        ratios.append(core / bulk)
+    engine.dispose()
+    return ratios[1:]
+
+
+def _growth(url: str) -> float:
+    engine = open_database(url)
+    _make_days(engine, new_score(0), new_score(GROWN + 40 * BATCH))
+    rows, costs = 0, []
+    for size in (SMALL, GROWN):
+        while rows < size:
+            portion = [new_score(rows + i) for i in range(min(16 * BATCH, size - rows))]
+            write_in_batches(engine, portion, insert_scores, batch=len(portion))
+            rows += len(portion)
+        batches = []
+        for _ in range(20):
+            portion = [new_score(rows + i) for i in range(BATCH)]
+            batches.append(database_cpu_s(engine, partial(write_in_batches, engine, portion, insert_scores)))
+            rows += BATCH
+        costs.append(statistics.median(batches))
+    engine.dispose()
+    return costs[1] / costs[0]
+
+
+def _make_days(engine: Engine, first: NewScore, last: NewScore) -> None:
+    with engine.begin() as conn:
+        ensure_days(conn, range(day_of(first.event_time), day_of(last.event_time) + 1))
+
+
+def _sqlite(home: Path) -> str:
+    return f"sqlite:///{home / 'rows.db'}"
 
 
 def _core_insert(conn: Connection, rows: list[dict[str, Any]]) -> None:

@@ -28,8 +28,9 @@ def stored_per_s(settings: Settings) -> float:
 class RunningWorker:
     """The real worker on threads of this process, as a context manager."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, on_stored: Callable[[Entry], None] = lambda entry: None) -> None:
         self._settings = settings
+        self._on_stored = on_stored
         self._stop = threading.Event()
         self._progress = threading.Condition()
         self._stored = 0
@@ -67,6 +68,7 @@ class RunningWorker:
                 self._progress.notify_all()
 
     def _count(self, entry: Entry) -> None:
+        self._on_stored(entry)
         with self._progress:
             self._stored += len(entry.batch.images) + len(entry.batch.dead)
             self._progress.notify_all()

@@ -2,7 +2,9 @@
 
 import io
 import time
+from collections.abc import Callable
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -36,16 +38,39 @@ from tests.golden.resnet50 import resnet50
 GOLDEN = Path(__file__).parents[1] / "golden"
 
 
+@dataclass(frozen=True)
+class Load:
+    """A network of random weights, and the pictures that it is given."""
+
+    make: Callable[[], nn.Module]  # of tests/golden, from the file of its name
+    head: str
+    side: int
+    images: int  # a repetition
+    batch: int
+
+    def deployment(self, home: Path, **where: Any) -> Settings:
+        name, side, batch = self.make.__name__, self.side, self.batch
+        architecture, state = f"{GOLDEN / name}.py:{name}", self.make().state_dict()
+        return deployment(
+            home, architecture, state, self.head, side=side, calibration_images=40, max_batch=batch, **where
+        )
+
+    def pictures(self) -> list[NewRecord]:
+        return [NewRecord(jpeg(self.side, self.side, seed)) for seed in range(self.images)]
+
+
+RESNET20 = Load(resnet20, "linear", side=32, images=1536, batch=256)
+RESNET50 = Load(resnet50, "fc", side=224, images=64, batch=16)
+
+
 def resnet20_over_forward(home: Path, repetitions: int) -> list[float]:
     """Images a CPU second through spool, worker and SQLite, over the bare forward pass; ResNet-20 at 32 px."""
-    network = resnet20()
-    return _over_forward(home, network, "resnet20", "linear", repetitions, side=32, images=1536, batch=256)
+    return _through_spool(RESNET20, home, repetitions)
 
 
 def resnet50_over_forward(home: Path, repetitions: int) -> list[float]:
     """The same with ResNet-50 at 224 px: the forward pass is nearly all there is."""
-    network = resnet50()
-    return _over_forward(home, network, "resnet50", "fc", repetitions, side=224, images=64, batch=16)
+    return _through_spool(RESNET50, home, repetitions)
 
 
 def worker_over_message_loop(home: Path, repetitions: int) -> list[float]:
@@ -119,45 +144,37 @@ def evaluation_over_forward(home: Path, repetitions: int) -> list[float]:
     return ratios
 
 
-def _over_forward(
-    home: Path, network: nn.Module, name: str, head: str, repetitions: int, *, side: int, images: int, batch: int
-) -> list[float]:
-    """The bare pass: the same weights on the same number of float32 batches that lie ready in memory.
+def over_forward(load: Load, settings: Settings, produce: Callable[[], object], repetitions: int) -> list[float]:
+    """CPU time of the bare pass over that of the worker, for as many images.
 
-    Half of it is run before the pipeline and half after, so that a machine that grows slower or
-    faster meanwhile does so for both.
+    The bare pass: float32 batches that lie ready in memory. Half of it is run before the pipeline and
+    half after, so that a machine that grows slower or faster meanwhile does so for both.
     """
     torch.set_num_threads(1)
-    settings = deployment(
-        home,
-        f"{GOLDEN / name}.py:{name}",
-        network.state_dict(),
-        head,
-        side=side,
-        calibration_images=40,
-        max_batch=batch,
-    )
-    spool = Spool(home / "spool", "images")
-    ready = torch.randn(batch, 3, side, side).contiguous(memory_format=torch.channels_last)
-    network = network.eval().to(memory_format=torch.channels_last)
+    ready = torch.randn(load.batch, 3, load.side, load.side).contiguous(memory_format=torch.channels_last)
+    network = load.make().eval().to(memory_format=torch.channels_last)
 
     def half_of_the_forward_passes() -> None:
         with torch.inference_mode():
-            for _ in range(images // batch // 2):
+            for _ in range(load.images // load.batch // 2):
                 network(ready)
 
-    pictures = [NewRecord(jpeg(side, side, i)) for i in range(images)]
-    produce = partial(spool.append, pictures)
     half_of_the_forward_passes()
     ratios = []
     with RunningWorker(settings) as worker:
-        worker.cpu_s(produce, images)
+        worker.cpu_s(produce, load.images)
         for _ in range(repetitions):
             before = thread_cpu_s(half_of_the_forward_passes)
-            pipeline = worker.cpu_s(produce, images)
+            pipeline = worker.cpu_s(produce, load.images)
             after = thread_cpu_s(half_of_the_forward_passes)
             ratios.append((before + after) / pipeline)
     return ratios
+
+
+def _through_spool(load: Load, home: Path, repetitions: int) -> list[float]:
+    settings = load.deployment(home)
+    spool = Spool(home / "spool", "images")
+    return over_forward(load, settings, partial(spool.append, load.pictures()), repetitions)
 
 
 class _MessageLoop:
