@@ -13,6 +13,7 @@ ARG PIP_INDEX_URL
 ARG UV_DEFAULT_INDEX
 ENV PATH=/opt/uv/bin:${PATH} \
     VIRTUAL_ENV=/opt/oodwatch \
+    UV_CACHE_DIR=/var/cache/uv \
     UV_COMPILE_BYTECODE=1 \
     UV_LINK_MODE=copy \
     UV_PYTHON_DOWNLOADS=never
@@ -27,16 +28,16 @@ COPY pyproject.toml requirements.lock requirements-torch.lock ./
 FROM build AS project
 COPY LICENSE README.md ./
 COPY pipeline pipeline
-RUN --mount=type=cache,target=/root/.cache/uv \
+RUN --mount=type=cache,target=/var/cache/uv \
     uv pip install --no-deps --build-constraints requirements.lock --prefix /opt/project .
 
 FROM build AS libraries-slim
-RUN --mount=type=cache,target=/root/.cache/uv \
+RUN --mount=type=cache,target=/var/cache/uv \
     uv pip install --require-hashes --constraints requirements.lock --requirements pyproject.toml --extra kafka
 
 # What a worker needs beside torch and CUDA, which have a lock of their own.
 FROM libraries-slim AS libraries-worker
-RUN --mount=type=cache,target=/root/.cache/uv \
+RUN --mount=type=cache,target=/var/cache/uv \
     uv pip compile --quiet --constraints requirements.lock --constraints requirements-torch.lock --extra kafka \
     --extra worker --no-header --no-annotate --output-file all.txt pyproject.toml \
     && sed -n 's/^\([a-z0-9-]*==\).*/^\1/p' requirements-torch.lock > torch.txt \
@@ -44,12 +45,12 @@ RUN --mount=type=cache,target=/root/.cache/uv \
     && uv pip install --require-hashes --no-deps --constraints requirements.lock --requirements worker.txt
 
 FROM libraries-worker AS libraries-worker-gpu
-RUN --mount=type=cache,target=/root/.cache/uv \
+RUN --mount=type=cache,target=/var/cache/uv \
     uv pip install --require-hashes --no-deps --requirements requirements-torch.lock
 
 # Where the CPU build is not to be had it takes the one of the lock: gigabytes larger, as good.
 FROM libraries-worker AS libraries-worker-cpu
-RUN --mount=type=cache,target=/root/.cache/uv \
+RUN --mount=type=cache,target=/var/cache/uv \
     torch="$(grep --only-matching '^torch==[^ ]*' requirements-torch.lock)" \
     && { UV_HTTP_TIMEOUT=15 UV_HTTP_RETRIES=0 uv pip install --no-deps --torch-backend cpu "${torch}" \
     || uv pip install --require-hashes --no-deps --requirements requirements-torch.lock; }

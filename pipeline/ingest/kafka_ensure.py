@@ -9,6 +9,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import KafkaError, TopicAlreadyExistsError
 
 from pipeline.errors import UsageError
+from pipeline.ingest.kafka_client import make_client
 from pipeline.ingest.kafka_errors import answer_to
 from pipeline.ingest.kafka_options import KafkaOptions
 
@@ -40,7 +41,7 @@ class TopicState:
 def ensure_topic(options: KafkaOptions, wish: TopicWish, *, timeout_s: float) -> TopicState:
     """Create the topic where there is none; never change one that exists."""
     try:
-        with KafkaAdminClient(**options.for_admin(timeout_s=timeout_s)) as admin:
+        with make_client(KafkaAdminClient, **options.for_admin(timeout_s=timeout_s)) as admin:
             created = _create(admin, options.topic, wish)
             admin.wait_for_topics([options.topic], timeout_ms=int(timeout_s * 1000))
             (described,) = admin.describe_topics([options.topic])

@@ -8,6 +8,7 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError, MessageSizeTooLargeError
 
 from pipeline.errors import UsageError
+from pipeline.ingest.kafka_client import make_client
 from pipeline.ingest.kafka_errors import answer_to
 from pipeline.ingest.kafka_options import KafkaOptions
 from pipeline.ingest.kafka_topic import KafkaTopic
@@ -69,7 +70,7 @@ class KafkaAppender:
 
     def _made(self) -> Any:
         try:
-            return KafkaProducer(**self._config)
+            return make_client(KafkaProducer, **self._config)
         except (KafkaError, OSError, RuntimeError, ValueError) as error:
             raise answer_to(error, self._options) from error
 

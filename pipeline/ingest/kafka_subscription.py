@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
+from kafka import OffsetAndMetadata, TopicPartition
 from kafka.errors import (
     CorruptRecordError,
     FencedInstanceIdError,
@@ -27,6 +27,7 @@ from kafka.errors import (
 from kafka.record.util import crc32c_c
 
 from pipeline.errors import EnvironmentFault, UsageError
+from pipeline.ingest.kafka_client import make_consumer
 from pipeline.ingest.kafka_errors import answer_to
 from pipeline.ingest.kafka_listener import Changes, Listener, finish_joins
 from pipeline.ingest.kafka_options import KafkaOptions
@@ -54,7 +55,7 @@ class KafkaSubscription:
         max_bytes: int,
         timeout_s: float = 10.0,
         topic: KafkaTopic | None = None,
-        make_consumer: Callable[..., Any] = KafkaConsumer,
+        make_consumer: Callable[..., Any] = make_consumer,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Nothing is asked of a broker before the first poll.

@@ -9,6 +9,7 @@ from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
 from kafka.errors import CorruptRecordError, KafkaError, UnknownTopicOrPartitionError
 
 from pipeline.errors import EnvironmentFault, UsageError
+from pipeline.ingest.kafka_client import make_client
 from pipeline.ingest.kafka_errors import answer_to
 from pipeline.ingest.kafka_options import KafkaOptions
 from pipeline.records import Bounds, Partition
@@ -69,7 +70,7 @@ class KafkaTopic:
         (bounds,) = self.bounds([partition])
         place = TopicPartition(self.name, partition)
         with self._answered():
-            reader = KafkaConsumer(**self._options.for_reader(timeout_s=self._timeout_s))
+            reader = make_client(KafkaConsumer, **self._options.for_reader(timeout_s=self._timeout_s))
             try:
                 reader.assign([place])
                 while offset < bounds.end:
@@ -117,7 +118,7 @@ class KafkaTopic:
 
     def _admin(self) -> Any:
         if self._client is None:
-            self._client = KafkaAdminClient(**self._options.for_admin(timeout_s=self._timeout_s))
+            self._client = make_client(KafkaAdminClient, **self._options.for_admin(timeout_s=self._timeout_s))
         return self._client
 
     @contextmanager

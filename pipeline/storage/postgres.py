@@ -2,10 +2,9 @@
 
 Nothing here needs the state of a session, so a pooler in transaction mode may stand between (run through
 PgBouncer 1.18), without a setting: limits are set by SET LOCAL in each transaction that writes, no
-statement stays prepared, COPY and partitions are made inside transactions. What a pooler takes away:
-`options` and `target_session_attrs` in the URL (it refuses or ignores them; failover is then its own
-task), TCP keepalives beyond itself, and the words of a refused login. A pooler in statement mode cannot
-work: a range is one transaction.
+statement stays prepared, COPY and partitions are made inside transactions. What does not reach beyond a
+pooler: `options` in the URL, `target_session_attrs` (failover is then its own task), TCP keepalives. In
+statement mode it cannot work: a range is one transaction.
 
 Failover: name all hosts, postgresql+psycopg://user@/name?host=a:5432&host=b:5432&target_session_attrs=read-write.
 `synchronous_commit` is the server's: cursor and rows are lost together or not at all.

@@ -93,9 +93,10 @@ def test_bad_requests_end_with_one_line_and_the_cure(deployment: Deployment, tmp
     few = failure(run("calibrate", empty, *options))
     assert "at least 19" in str(few)
     assert few.exit_code == 3
-    assert "spool:DIR/topic" in str(failure(run("worker", *options, "--source", "spool:x")))
+    text = ("--log-format", "text")
+    assert "spool:DIR/topic" in str(failure(run("worker", *options, *text, "--source", "spool:x")))
     assert "oodwatch package" in str(failure(run("score", empty, "--model", tmp_path)))
-    assert "write kafka://host:port" in str(failure(run("worker", *options, "--source", "kafka://h:9092")))
+    assert "write kafka://host:port" in str(failure(run("worker", *options, *text, "--source", "kafka://h:9092")))
     assert "--reason" in str(failure(run("dead-letters", "--reason", "bored", *options[2:])))
 
 

@@ -1,4 +1,4 @@
-"""A batch costs a handful of statements, however many images it holds."""
+"""A batch costs a handful of round trips to PostgreSQL, however many images it holds."""
 
 from sqlalchemy import event
 
@@ -10,8 +10,8 @@ from tests.faults.fake_log import FakeLog
 from tests.faults.scored import NOW, reference
 
 
-def test_the_number_of_statements_does_not_grow_with_the_batch(database_url: str) -> None:
-    engine = open_database(database_url)
+def test_the_number_of_statements_does_not_grow_with_the_batch(migrated_postgres_url: str) -> None:
+    engine = open_database(migrated_postgres_url)
     with engine.begin() as conn:
         save_reference(conn, reference())
         ensure_deployment(conn, "d", model_id="m@0", reference_id=1, now=NOW)

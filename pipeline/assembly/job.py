@@ -1,0 +1,128 @@
+"""One worker's job, and the worker that does it: stages put together, nothing opened."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from sqlalchemy import Engine
+
+from pipeline.assembly.housekeeping import Housekeeping
+from pipeline.assembly.operating import Operations
+from pipeline.assembly.parts import ModelParts, decode_threads, owner_name, score_of
+from pipeline.assembly.sources import Source
+from pipeline.records import DeadLetter, Outputs, PreparedImage, Range, Record, Reference, utc_now
+from pipeline.settings import Settings
+from pipeline.stages.cursors import Cursors, StartAt
+from pipeline.stages.flow import Flow, InFlight
+from pipeline.stages.inference import Inference
+from pipeline.stages.intake import Intake
+from pipeline.stages.isolation import Isolation
+from pipeline.stages.retry import Retry
+from pipeline.stages.rows import Entry
+from pipeline.stages.sampling import Sampler, SamplingLimits
+from pipeline.stages.sink import Sink
+from pipeline.stages.writer import Writer
+from pipeline.worker import Pace, Worker
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is scored, against what, from where, to where. Everything in it is open."""
+
+    settings: Settings
+    engine: Engine
+    parts: ModelParts
+    reference: Reference
+    source: Source
+    start_at: StartAt
+    deployment: str
+    deployment_id: int
+    operations: Operations
+    on_stored: Callable[[Entry], None]
+
+    def worker(self, isolation: Isolation) -> Worker:
+        """All four stages, joined."""
+        limits = self.settings.worker
+        side = self.parts.package.spec.preprocessing.input_size
+        flow = Flow(
+            InFlight(
+                max_records=max(limits.max_records_in_flight, limits.max_batch),
+                max_bytes=limits.max_megabytes_in_flight * 2**20,
+                bytes_per_record=side * side * 3 + 2048,
+            )
+        )
+        give_up = threading.Event()
+        writer = self._writer(flow, give_up)
+        return Worker(
+            subscription=self.source.subscription,
+            intake=partial(self._intake, flow),
+            preparation=self.parts.preparation,
+            inference=self._inference(isolation),
+            writer=writer,
+            in_flight=flow.in_flight,
+            give_up=give_up,
+            pace=Pace(limits.max_batch, limits.max_wait_ms / 1000, decode_threads(self.settings)),
+            pulse=self.operations.pulse,
+            housekeeping=(
+                Housekeeping(self.engine, writer, self.settings),
+                self.operations.heartbeat(self.engine, writer, self.deployment),
+            ),
+        )
+
+    def _intake(self, flow: Flow, forward: Callable[[Range], None]) -> Intake:
+        limits = self.settings.worker
+        return Intake(
+            self.source.subscription,
+            flow=flow,
+            forward=forward,
+            max_range=limits.max_batch,
+            stall_s=limits.stall_seconds,
+        )
+
+    def _inference(self, isolation: Isolation) -> Inference:
+        from pipeline.models.device import free_memory, is_fatal, is_out_of_memory
+
+        def score_alone(record: Record) -> tuple[PreparedImage, Outputs] | DeadLetter:
+            self.operations.pulse.beat("model")  # a child process may take a minute for each record
+            return isolation.score(record)
+
+        return Inference(
+            self.parts.classifier,
+            score_of(self.reference, self.parts.classifier),
+            self.reference,
+            max_batch=self.settings.worker.max_batch,
+            is_out_of_memory=is_out_of_memory,
+            is_fatal=is_fatal,
+            free_memory=free_memory,
+            score_alone=score_alone,
+            clock=utc_now,
+        )
+
+    def _writer(self, flow: Flow, give_up: threading.Event) -> Writer:
+        limits, samples = self.settings.worker, self.settings.samples
+        places = samples.per_segment_and_minute
+        cursors = Cursors(
+            self.engine,
+            self.source.topic,
+            flow,
+            deployment_id=self.deployment_id,
+            owner=owner_name(),
+            start_at=self.start_at,
+            isolation_span=limits.max_records_in_flight,
+            clock=utc_now,
+        )
+        return Writer(
+            self.engine,
+            self.source.topic,
+            Sink(self.deployment_id, self.reference, owner_name(), limits.max_segments, places),
+            Sampler(SamplingLimits(places, samples.pictures), self.parts.preparation.picture),
+            cursors,
+            flow=flow,
+            retry=Retry(
+                self.engine.url, give_up, progress=flow.progress, beat=partial(self.operations.pulse.beat, "writer")
+            ),
+            clock=utc_now,
+            on_stored=self.on_stored,
+            farewell=self.operations.farewell,
+        )
