@@ -103,7 +103,7 @@ class _Opener:
     def _samples(self, name: str, text: str) -> OutputSet:
         deployment, _, segment = text.removeprefix(SAMPLES).partition("/")
         if self._engine is None:
-            self._engine = open_database_of(self._settings)
+            self._engine = open_database_of(self._settings, create=False)
             self._stack.callback(self._engine.dispose)
         engine = self._engine
         with translated_errors(engine.url), reading(engine).connect() as conn:

@@ -4,9 +4,11 @@ import time
 
 from sqlalchemy import Engine
 
+from pipeline.errors import EnvironmentFault
 from pipeline.records import utc_now
 from pipeline.settings import Settings
 from pipeline.stages.writer import Writer
+from pipeline.storage.engine import file_identity, shown
 from pipeline.storage.partitions import drop_expired_day, ensure_days_ahead
 from pipeline.storage.retention import RetentionLimits, delete_expired
 
@@ -21,6 +23,7 @@ class Housekeeping:
         self._engine = engine
         self._writer = writer
         self._limits = RetentionLimits(settings.retention.keep, settings.samples.max_samples)
+        self._file = file_identity(engine.url)
         self._next_log_end = 0.0
         self._next_retention = 0.0
 
@@ -28,11 +31,20 @@ class Housekeeping:
         """Do what is due, in short transactions."""
         now_s = time.monotonic()
         if now_s >= self._next_log_end:
+            self._require_same_file()
             self._writer.retry(self._writer.cursors.refresh_log_ends, asks=("source",))
             self._next_log_end = now_s + _LOG_END_INTERVAL_S
         if now_s >= self._next_retention:
             left = self._writer.retry(self._keep_to_retention)
             self._next_retention = now_s if left else now_s + _RETENTION_INTERVAL_S
+
+    def _require_same_file(self) -> None:
+        """An open SQLite file that was deleted takes rows without a word."""
+        if file_identity(self._engine.url) != self._file:
+            raise EnvironmentFault(
+                f"{shown(self._engine.url)} was deleted or replaced while this worker wrote to it; what it has stored"
+                " is gone with the file; start the worker again: it goes on where the database then stands"
+            )
 
     def _keep_to_retention(self) -> int:
         now = utc_now()

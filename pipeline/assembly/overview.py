@@ -33,7 +33,7 @@ class ProcessLine:
 
 def read_processes(settings: Settings) -> list[ProcessLine]:
     """All processes that beat on this database, or did until they were killed."""
-    engine = open_database_of(settings)
+    engine = open_database_of(settings, create=False)
     with translated_errors(engine.url), reading(engine).connect() as conn:
         processes = list_processes(conn)
     engine.dispose()

@@ -169,9 +169,9 @@ def matching_reference(engine: Engine, *, name: str | None, model_id: str, dtype
     return reference
 
 
-def open_database_of(settings: Settings) -> Engine:
+def open_database_of(settings: Settings, *, create: bool = True) -> Engine:
     """The database, migrated where it is a new SQLite file."""
-    return open_database(settings.database_url)
+    return open_database(settings.database_url, create=create)
 
 
 def decode_threads(settings: Settings) -> int:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from pipeline.cli import admin, data, evaluation, model, operations, run, topics
-from pipeline.errors import OodwatchError, masked
+from pipeline.errors import EnvironmentFault, OodwatchError, masked
 
 app = typer.Typer(
     name="oodwatch",
@@ -93,6 +93,9 @@ def execute() -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 1
+    except OSError as error:  # where stdout goes is full, or gone
+        typer.echo(f"oodwatch: {error.strerror or error}", err=True)
+        return EnvironmentFault.exit_code
     return 0
 
 

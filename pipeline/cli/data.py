@@ -149,7 +149,7 @@ def ledger(
 
     settings = settings_from(database=database, source=source, deployment=deployment)
     log_ends = {} if settings.source.url is None else _log_ends(settings, timeout)
-    engine = open_database_of(settings)
+    engine = open_database_of(settings, create=False)
     with translated_errors(engine.url), reading(engine).connect() as conn:
         lines = stored_ledger(conn, deployment=settings.deployment, log_ends=log_ends)
     print_lines(lines, as_json=as_json, empty="no stream yet; start `oodwatch worker`")
@@ -174,7 +174,7 @@ def dead_letters(
     if reason is not None and reason not in {str(known) for known in Reason}:
         raise UsageError(f"--reason {reason!r}: known are {', '.join(Reason)}")
     settings = settings_from(database=database, deployment=deployment)
-    engine = open_database_of(settings)
+    engine = open_database_of(settings, create=False)
     with translated_errors(engine.url), reading(engine).connect() as conn:
         lines = stored_dead_letters(conn, deployment=settings.deployment, reason=reason, limit=limit)
         print_lines(lines, as_json=as_json, empty="no dead letters")
@@ -199,7 +199,7 @@ def export_scores(
     from pipeline.storage.scores import exported_scores
 
     settings = settings_from(database=database, deployment=deployment)
-    engine = open_database_of(settings)
+    engine = open_database_of(settings, create=False)
     with translated_errors(engine.url), reading(engine).connect() as conn:
         rows = exported_scores(
             conn,
@@ -236,7 +236,7 @@ def forget(
         raise UsageError("name exactly one of --id, --key and --segment")
     ((subject, value),) = chosen
     settings = settings_from(database=database, source=source)
-    engine = open_database_of(settings)
+    engine = open_database_of(settings, create=False)
     if not yes:
         typer.confirm(f"Erase everything with {subject} {value!r}? This cannot be undone", abort=True)
     erased: Erasure = erase(engine, settings.source.url, subject, value)

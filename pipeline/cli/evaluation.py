@@ -17,6 +17,7 @@ from pipeline.cli.output import (
     Dtype,
     Json,
     Model,
+    check_page,
     note,
     print_json,
     progress_bar,
@@ -92,6 +93,7 @@ def evaluate(
         raise UsageError(f"--temperature {min(temperatures)}: must be above 0")
     if not 0 < target_fpr < 1:
         raise UsageError(f"--target-fpr {target_fpr}: must lie between 0 and 1")
+    check_page(html)
     settings = settings_from(model=model, database=database, device=device, dtype=dtype)
     plan = Plan(temperatures, target_fpr, parse_dimensions(residual_dimensions), 12 if html is not None else 0)
     with progress_bar("evaluating", None) as bar:

@@ -14,6 +14,7 @@ from pipeline.cli.output import (
     Dtype,
     Json,
     Model,
+    check_page,
     note,
     print_json,
     print_lines,
@@ -138,6 +139,8 @@ def score(
 
     settings = settings_from(model=model, device=device, dtype=dtype)
     files = find_images(paths)
+    if not files:
+        raise UsageError(f"{', '.join(map(str, paths))}: no image in it; name files, or a folder of images")
     parts = open_model(settings)
     classes = parts.package.spec.classes
     failed = 0
@@ -227,6 +230,7 @@ def calibrate(
         raise UsageError(f"--target-fpr {target_fpr}: must lie between 0 and 1")
     if not temperature > 0:
         raise UsageError(f"--temperature {temperature}: must be above 0")
+    check_page(html)
     files = labelled_images(images)
     with progress_bar("calibrating", len(files)) as bar:
         made = run_calibration(
@@ -255,7 +259,7 @@ def references(database: Database = None, as_json: Json = False) -> None:
     from pipeline.storage.engine import reading, translated_errors
     from pipeline.storage.references import list_references
 
-    engine = open_database_of(settings_from(database=database))
+    engine = open_database_of(settings_from(database=database), create=False)
     with translated_errors(engine.url), reading(engine).connect() as conn:
         lines = list_references(conn)
     print_lines(lines, as_json=as_json, empty="no references yet; make one with `oodwatch calibrate`")
@@ -275,7 +279,8 @@ def card(
     from pipeline.storage.engine import reading, translated_errors
     from pipeline.storage.references import stored_card
 
-    engine = open_database_of(settings_from(database=database))
+    check_page(html)
+    engine = open_database_of(settings_from(database=database), create=False)
     with translated_errors(engine.url), reading(engine).connect() as conn:
         name, score, found = stored_card(conn, reference)
     if as_json:

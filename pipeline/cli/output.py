@@ -129,6 +129,12 @@ class Bar:
         self._progress.update(self._task, rate=f"{speed:,.0f}/s" if speed else "")
 
 
+def check_page(path: Path | None) -> None:
+    """Raises UsageError where no page can be written, before the work that would fill it."""
+    if path is not None and not path.absolute().parent.is_dir():
+        raise UsageError(f"--html {path}: there is no folder {path.absolute().parent}")
+
+
 def write_page(path: Path, page: str) -> None:
     """Write an HTML page and say so; raises UsageError where that cannot be."""
     try:

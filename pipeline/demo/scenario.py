@@ -98,13 +98,19 @@ class Summary:
 
 def run_demo(*, seconds: float, live: bool, stop: threading.Event, say: Callable[[str], None]) -> Summary:
     """Play the scenario once; ends by itself, or early when `stop` is set."""
+
+    def unless_stopped(_done: int) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt  # nothing has been shown yet: there is nothing to sum up
+
     began = time.monotonic()
     torch.set_num_threads(1)  # the model is tiny: more threads only get in each other's way
     with tempfile.TemporaryDirectory(prefix="oodwatch-demo-") as folder:
         home = Path(folder)
         images = digits.load_images()
         settings = _settings(home)
-        threshold = _prepare_model(settings, images, home, say)
+        threshold = _prepare_model(settings, images, home, say, unless_stopped)
+        unless_stopped(0)
         say(f"sending {RATE:.0f} images a second for {seconds:.0f} s; camera {CAT_CAMERA} shows cats after a third")
         tally = Tally()
         _stream(settings, images, home, seconds, tally, Screen(tally, CAMERAS, live=live), stop, say)
@@ -127,11 +133,17 @@ def _settings(home: Path) -> Settings:
     )
 
 
-def _prepare_model(settings: Settings, images: digits.DemoImages, home: Path, say: Callable[[str], None]) -> float:
+def _prepare_model(
+    settings: Settings,
+    images: digits.DemoImages,
+    home: Path,
+    say: Callable[[str], None],
+    progress: Callable[[int], None],
+) -> float:
     """Train, package and calibrate; return the threshold."""
     say("training a digit reader (73,000 parameters) on 900 digits ...")
     weights, classes = home / "digits.pt", home / "classes.txt"
-    torch.save(digits.train(images), weights)
+    torch.save(digits.train(images, progress=progress), weights)
     classes.write_text("\n".join(digits.CLASSES))
     half = (0.5, 0.5, 0.5)
     make_package(
@@ -145,7 +157,7 @@ def _prepare_model(settings: Settings, images: digits.DemoImages, home: Path, sa
     say(f"calibrating on {len(images.calibrate)} other digits ...")
     digits.write_images(images.calibrate, home / "calibrate", images.calibrate_labels)
     files = [(file.path, file.parent) for file in find_images([home / "calibrate"])]
-    made = run_calibration(settings, files, target_fpr=0.05, temperature=1.0, representative=True)
+    made = run_calibration(settings, files, target_fpr=0.05, temperature=1.0, representative=True, progress=progress)
     return made.reference.threshold
 
 

@@ -21,6 +21,8 @@ DECODER = (
     f"simplejpeg {simplejpeg.__version__}, Pillow {PIL.__version__}, libjpeg-turbo {features.version('libjpeg_turbo')}"
 )
 
+Image.MAX_IMAGE_PIXELS = None  # sizes are held against our own limit, before pixels are allocated
+
 _MAGIC = (
     (b"\xff\xd8\xff", "jpeg"),
     (b"\x89PNG\r\n\x1a\n", "png"),
@@ -97,7 +99,7 @@ def _decode_jpeg(value: bytes, limits: DecodeLimits) -> Pixels | None:
 def _decode_with_pillow(value: bytes, kind: str, limits: DecodeLimits, exif_orientation: bool) -> Pixels:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # odd metadata, and Pillow's own idea of too many pixels
+            warnings.simplefilter("ignore")  # odd metadata
             with Image.open(io.BytesIO(value), formats=[kind.upper()]) as image:
                 _check_size(image.width, image.height, limits)
                 if image.mode not in _EIGHT_BIT_MODES:
@@ -110,8 +112,6 @@ def _decode_with_pillow(value: bytes, kind: str, limits: DecodeLimits, exif_orie
                 return np.array(upright.convert("RGB"))
     except RejectedRecord:
         raise
-    except Image.DecompressionBombError as error:
-        raise _rejected(Reason.TOO_MANY_PIXELS, str(error)) from error
     except Exception as error:
         # Pillow's plug-ins raise anything on damaged bytes: OSError, SyntaxError, struct.error, ...
         raise _rejected(Reason.UNDECODABLE, f"{kind}: {type(error).__name__}: {error}") from error

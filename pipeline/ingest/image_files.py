@@ -95,6 +95,8 @@ def _find(paths: Sequence[Path], wanted: Callable[[Path], bool]) -> list[FoundFi
                 for path in _walk(argument)
                 if wanted(path)
             ]
+        elif argument.exists() and not argument.is_file():
+            raise UsageError(f"{argument}: is no regular file")
         elif argument.exists():
             found.append(FoundFile(argument, argument.as_posix(), argument.name))
         else:

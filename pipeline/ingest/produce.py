@@ -120,4 +120,5 @@ def _headers(
         at = plan.start + timedelta(seconds=number * plan.interval_s)
         headers["ce_time"] = at.isoformat().replace("+00:00", "Z")
     headers |= dict(plan.headers)
-    return tuple((name, text.encode()) for name, text in headers.items())
+    # A file's name need not be UTF-8, a header has to be.
+    return tuple((name, text.encode("utf-8", "backslashreplace")) for name, text in headers.items())

@@ -68,6 +68,7 @@ def make_package(
     def fill(folder: Path) -> None:
         tensors = {name: value.detach().clone().contiguous() for name, value in state.items()}
         save_file(tensors, folder / WEIGHTS_FILE)
+        (folder / WEIGHTS_FILE).chmod(0o644)  # safetensors makes 0600, which a container's user cannot read
         if from_file:
             shutil.copyfile(place, folder / CODE_FILE)
 

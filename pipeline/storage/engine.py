@@ -30,16 +30,21 @@ _SQLITE_CURES = {
 _EXAMPLES = "write sqlite:///path/to/file.db or postgresql+psycopg://user@host/name"
 
 
-def open_database(url: str) -> Engine:
+def open_database(url: str, *, create: bool = True) -> Engine:
     """An engine on a database whose tables are of this release.
 
-    An empty SQLite file is migrated on first use; an empty PostgreSQL is refused, naming
-    `oodwatch migrate`.
+    An empty SQLite file is migrated on first use, and made where there is none unless `create` is off;
+    an empty PostgreSQL is refused, naming `oodwatch migrate`.
 
     Raises:
         UsageError: the URL, or the database's revision, is not one that this release can use.
         EnvironmentFault: the database does not answer, or its disk is full.
     """
+    file = sqlite_file(url)
+    if not create and file is not None and not file.exists():
+        raise UsageError(
+            f"there is no database at {file}; name another with --database, or begin with `oodwatch calibrate`"
+        )
     engine = make_engine(url)
     try:
         with translated_errors(engine.url):
@@ -93,10 +98,22 @@ def sqlite_file(url: str) -> Path | None:
     """Where a SQLite database lies or would lie; None for other engines, and for what is no URL."""
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         return None
     named = parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:")
     return Path(str(parsed.database)).absolute() if named else None
+
+
+def file_identity(url: URL) -> tuple[int, int] | None:
+    """What tells a SQLite file from another under its name: (0, 0) for none at all; None for other engines."""
+    file = sqlite_file(url.render_as_string(hide_password=False))
+    if file is None:
+        return None
+    try:
+        found = file.stat()
+    except OSError:
+        return 0, 0
+    return found.st_dev, found.st_ino
 
 
 @contextmanager

@@ -251,3 +251,33 @@ def test_a_setting_that_does_not_exist_is_named(
     file.write_text('databse = "sqlite:///x.db"\n')
     monkeypatch.setenv("OODWATCH_CONFIG", str(file))
     command("ledger").refuses(2, "databse", "there is no such setting", "oodwatch init")
+
+
+@pytest.mark.parametrize("name", ["references", "card", "ledger", "dead-letters", "export", "forget"])
+def test_a_mistyped_database_is_refused_and_not_made(deployment: Deployment, command: Command, name: str) -> None:
+    mistyped = deployment.home / "folder" / "typo.db"
+    words = commands_on(deployment)[name]
+    command(*words, "--database", f"sqlite:///{mistyped}").refuses(2, "there is no database at", "typo.db")
+    assert not mistyped.parent.exists()
+
+
+def test_a_page_that_cannot_be_written_is_refused_before_the_work(deployment: Deployment, command: Command) -> None:
+    page = deployment.home / "nowhere" / "card.html"
+    before = contents(deployment.home)
+    words = ("calibrate", deployment.home / "calibration", "--model", deployment.model, "--html", page)
+    command(*words, "--database", deployment.database).refuses(2, "--html", "there is no folder")
+    assert contents(deployment.home) == before
+
+
+def test_a_pipe_is_no_image_and_is_not_waited_for(deployment: Deployment, command: Command) -> None:
+    pipe = deployment.home / "pipe"
+    os.mkfifo(pipe)
+    command("produce", pipe, "--source", deployment.source).refuses(2, "is no regular file")
+
+
+def test_an_export_writes_through_a_link_and_leaves_it_a_link(deployment: Deployment, command: Command) -> None:
+    link, target = deployment.home / "latest.csv", deployment.home / "scores.csv"
+    link.symlink_to(target)
+    assert command("export", "scores", "--out", link, "--database", deployment.database).code == 0
+    assert link.is_symlink()
+    assert target.read_text().startswith("deployment,topic,topic_id,partition,offset,event_time,id")

@@ -160,10 +160,10 @@ def test_a_calibration_on_a_full_disk_leaves_the_database_as_it_was(
 def test_a_new_database_on_a_full_disk_is_not_half_migrated(disk: Disk, command: Command) -> None:
     new = disk.home / "new.db"
     disk.fill()
-    command("references", "--database", f"sqlite:///{new}").refuses(4, "new.db: d", "free some space")
+    command("migrate", "--database", f"sqlite:///{new}").refuses(4, "new.db: d", "free some space")
     disk.free()
     assert contents(disk.home)["new.db"] == ["BEGIN TRANSACTION;", "COMMIT;"]
-    assert command("references", "--database", f"sqlite:///{new}").code == 0
+    assert command("migrate", "--database", f"sqlite:///{new}").code == 0
 
 
 def files_on(deployment: Deployment, home: Path) -> dict[str, tuple[Any, ...]]:

@@ -95,3 +95,9 @@ def test_a_manifest_names_files_relative_to_itself(folder: Path) -> None:
     manifest.write_text("path\nx\n")
     with pytest.raises(UsageError, match="no column 'file'"):
         read_manifest(manifest)
+
+
+def test_a_file_name_that_is_not_utf8_gives_a_header_that_is(tmp_path: Path) -> None:
+    (tmp_path / "bad\udcff.png").write_bytes(b"x")
+    (record,) = messages(find_regular_files([tmp_path]), ProducePlan())
+    assert headers(record)["id"] == "bad\\udcff.png"
