@@ -36,6 +36,7 @@ def main() -> int:
     broken = 0
     with contextlib.ExitStack() as stack:
         folder = arguments.keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="oodwatch-soak-")))
+        folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o755)  # a server that may not run as root keeps its data below it
         services = Services(folder)
         stack.callback(services.close)
