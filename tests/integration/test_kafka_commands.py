@@ -121,7 +121,9 @@ def test_one_shot_commands_give_up_on_brokers_that_do_not_answer(tmp_path: Path)
     for command in (("produce", tmp_path / "a.png"), ("topics", "ensure")):
         error = failure(run(*command, "--source", source, "--timeout", 0.5))
         assert (error.exit_code, "no broker answers at" in str(error)) == (4, True)
-    ledger = run("ledger", "--database", f"sqlite:///{tmp_path / 'o.db'}", "--source", source, "--timeout", 0.5)
+    database = ("--database", f"sqlite:///{tmp_path / 'o.db'}")
+    assert run("migrate", *database).exit_code == 0
+    ledger = run("ledger", *database, "--source", source, "--timeout", 0.5)
     assert ledger.exit_code == 0
     assert "the log does not answer" in ledger.stderr
 
