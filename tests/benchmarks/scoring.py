@@ -74,12 +74,13 @@ def worker_over_message_loop(home: Path, repetitions: int) -> list[float]:
     pictures = [NewRecord(jpeg(32, 32, i)) for i in range(256)]
     produce = partial(spool.append, pictures * (images // 256))
     ratios = []
-    with RunningWorker(settings) as worker, closing(MessageLoop(settings, spool_messages(home / "spool"))) as loop:
+    with RunningWorker(settings) as worker:
         worker.cpu_s(produce, images)
-        for _ in range(repetitions):
-            batched = worker.cpu_s(produce, images) / images
-            naive = thread_cpu_s(partial(loop.run, looped)) / looped
-            ratios.append(naive / batched)
+        with closing(MessageLoop(settings, spool_messages(home / "spool"))) as loop:
+            for _ in range(repetitions):
+                batched = worker.cpu_s(produce, images) / images
+                naive = thread_cpu_s(partial(loop.run, looped)) / looped
+                ratios.append(naive / batched)
     return ratios
 
 
