@@ -86,14 +86,12 @@ def open_model(settings: Settings) -> ModelParts:
     """Load the package and put the model on its device."""
     from pipeline.models.classifier import Classifier
     from pipeline.models.package import load_package
-    from pipeline.models.process import calm_blas, keep_freed_memory
+    from pipeline.models.process import calm_blas
 
     calm_blas()
     package = load_package(required_model(settings))
     worker = settings.worker
     classifier = Classifier(package, device=worker.device, dtype=worker.dtype, compile=worker.compile)
-    if classifier.device.type == "cpu":
-        keep_freed_memory()
     return ModelParts(package, classifier, make_preparation(settings, package))
 
 

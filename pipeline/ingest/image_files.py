@@ -4,6 +4,7 @@ import csv
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
 from pipeline.errors import UsageError
@@ -30,12 +31,12 @@ def find_images(paths: Sequence[Path]) -> list[FoundFile]:
 
     Raises UsageError for a path that does not exist or a folder that cannot be read.
     """
-    return _find(paths, lambda path: path.suffix.lower() in SUFFIXES)
+    return _find(paths, lambda name: os.path.splitext(name)[1].lower() in SUFFIXES)
 
 
 def find_regular_files(paths: Sequence[Path]) -> list[FoundFile]:
     """Every regular file, whatever its suffix: what is no image shall end as a dead letter."""
-    return _find(paths, lambda path: True)
+    return _find(paths, lambda name: True)
 
 
 def read_manifest(path: Path) -> list[tuple[Path, str | None]]:
@@ -86,32 +87,32 @@ def label_index(label: str | None, classes: Sequence[str]) -> int | None:
     return int(label) if label.isdecimal() and int(label) < len(classes) else None
 
 
-def _find(paths: Sequence[Path], wanted: Callable[[Path], bool]) -> list[FoundFile]:
+def _find(paths: Sequence[Path], wanted: Callable[[str], bool]) -> list[FoundFile]:
+    """Strings rather than paths for as long as possible: a folder may hold millions of files."""
     found: list[FoundFile] = []
     for argument in paths:
+        name = argument.as_posix()
         if argument.is_dir():
-            found += [
-                FoundFile(path, path.as_posix(), path.relative_to(argument).as_posix())
-                for path in _walk(argument)
-                if wanted(path)
-            ]
+            inside = (relative for relative in _walk(name) if wanted(relative))
+            found += [FoundFile(argument / relative, f"{name}/{relative}", relative) for relative in inside]
         elif argument.exists() and not argument.is_file():
             raise UsageError(f"{argument}: is no regular file")
         elif argument.exists():
-            found.append(FoundFile(argument, argument.as_posix(), argument.name))
+            found.append(FoundFile(argument, name, argument.name))
         else:
             raise UsageError(f"{argument}: there is no such file or folder")
-    return sorted(found, key=lambda file: file.name)
+    return sorted(found, key=attrgetter("name"))
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    """Regular files below a folder; links to folders are not followed, so there are no loops."""
-
-    def refuse(error: OSError) -> None:
+def _walk(folder: str, below: str = "") -> Iterator[str]:
+    """Regular files below a folder, relative to it; links to folders are not followed, so there are no loops."""
+    try:
+        with os.scandir(f"{folder}/{below}") as entries:
+            inside = list(entries)
+    except OSError as error:
         raise UsageError(f"{error.filename}: {error.strerror}; make the folder readable") from error
-
-    for home, _, names in os.walk(folder, onerror=refuse):
-        for name in names:
-            path = Path(home) / name
-            if path.is_file():
-                yield path
+    for entry in inside:
+        if entry.is_dir(follow_symlinks=False):
+            yield from _walk(folder, f"{below}{entry.name}/")
+        elif entry.is_file():
+            yield f"{below}{entry.name}"

@@ -16,8 +16,9 @@ def keep_freed_memory() -> None:
     """Let the C library keep what a forward pass on the CPU frees, for the next one.
 
     By default glibc maps large arrays anew each time and gives them back: a third of the time of a
-    forward pass are then page faults. One arena, because threads' own ones cannot hold large arrays.
-    The process stays at its peak size. Other C libraries have no `mallopt` and are left as they are.
+    forward pass are then page faults. One arena, because threads' own ones cannot hold large arrays;
+    it must be asked for before a second thread has made its own. The process stays at its peak size.
+    Other C libraries have no `mallopt` and are left as they are.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

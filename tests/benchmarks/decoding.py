@@ -11,7 +11,6 @@ from PIL import Image, ImageOps
 from skimage import data
 
 from pipeline.ingest.decode import DecodeLimits, decode
-from pipeline.models.process import keep_freed_memory
 from tests.benchmarks.timing import thread_cpu_s
 
 PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket")  # of scikit-image
@@ -27,7 +26,6 @@ def photographs(home: Path, repetitions: int, *, width: int, height: int) -> lis
 
 
 def _pillow_over_ours(values: Sequence[bytes], repetitions: int) -> list[float]:
-    keep_freed_memory()  # as a worker on the CPU does; both decoders gain
     ratios = []
     for _ in range(-1, repetitions):  # the first turn warms up
         ours = pillow = 0.0
