@@ -242,7 +242,7 @@ class Range:
     end: int
     epoch: int
     records: Sequence[Record]
-    alone: bool = False  # something near here has killed workers: score each record in a child process
+    isolated: bool = False  # something near here has killed workers: score the records in a child process
 
     @property
     def holes(self) -> int:

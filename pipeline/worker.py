@@ -152,7 +152,7 @@ class Worker:
 
     def _prepare(self, portion: Range) -> None:
         """Hand a range to the decode pool; ranges keep their order because their futures do."""
-        records = () if portion.alone else portion.records
+        records = () if portion.isolated else portion.records
         tasks = [
             self._pool.submit(self._preparation.prepare_all, records[first : first + _DECODE_CHUNK])
             for first in range(0, len(records), _DECODE_CHUNK)

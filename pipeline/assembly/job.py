@@ -1,7 +1,7 @@
 """One worker's job, and the worker that does it: stages put together, nothing opened."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,13 +11,13 @@ from pipeline.assembly.housekeeping import Housekeeping
 from pipeline.assembly.operating import Operations
 from pipeline.assembly.parts import ModelParts, decode_threads, owner_name, score_of
 from pipeline.assembly.sources import Source
-from pipeline.records import DeadLetter, Outputs, PreparedImage, Range, Record, Reference, utc_now
+from pipeline.records import Range, Record, Reference, utc_now
 from pipeline.settings import Settings
 from pipeline.stages.cursors import Cursors, StartAt
 from pipeline.stages.flow import Flow, InFlight
 from pipeline.stages.inference import Inference
 from pipeline.stages.intake import Intake
-from pipeline.stages.isolation import Isolation
+from pipeline.stages.isolation import Isolated, Isolation
 from pipeline.stages.retry import Retry
 from pipeline.stages.rows import Entry
 from pipeline.stages.sampling import Sampler, SamplingLimits
@@ -83,9 +83,10 @@ class Job:
     def _inference(self, isolation: Isolation) -> Inference:
         from pipeline.models.device import free_memory, is_fatal, is_out_of_memory
 
-        def score_alone(record: Record) -> tuple[PreparedImage, Outputs] | DeadLetter:
-            self.operations.pulse.beat("model")  # a child process may take a minute for each record
-            return isolation.score(record)
+        def score_isolated(records: Sequence[Record]) -> Iterator[Isolated]:
+            for answer in isolation.score(records):
+                self.operations.pulse.beat("model")  # a child process may take a minute for the next one
+                yield answer
 
         return Inference(
             self.parts.classifier,
@@ -95,7 +96,7 @@ class Job:
             is_out_of_memory=is_out_of_memory,
             is_fatal=is_fatal,
             free_memory=free_memory,
-            score_alone=score_alone,
+            score_isolated=score_isolated,
             clock=utc_now,
         )
 

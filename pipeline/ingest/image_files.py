@@ -110,7 +110,7 @@ def _walk(folder: str, below: str = "") -> Iterator[str]:
         with os.scandir(f"{folder}/{below}") as entries:
             inside = list(entries)
     except OSError as error:
-        raise UsageError(f"{error.filename}: {error.strerror}; make the folder readable") from error
+        raise UsageError(f"{Path(error.filename)}: {error.strerror}; make the folder readable") from error
     for entry in inside:
         if entry.is_dir(follow_symlinks=False):
             yield from _walk(folder, f"{below}{entry.name}/")

@@ -65,7 +65,7 @@ class SpoolSubscription:
                 if found.fetched or found.out_of_range:
                     return found
             remaining = deadline - time.monotonic()
-            if remaining <= 0 or self._closed.wait(min(_LOOK_S, remaining)):
+            if remaining <= 0 or self._closed.wait(remaining if self._paused else min(_LOOK_S, remaining)):
                 break
         return Poll()
 

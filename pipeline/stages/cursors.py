@@ -86,8 +86,8 @@ class Cursors:
                 cursor.next_offset,
                 self._isolation_span,
             )
-        alone_until = cursor.next_offset + self._isolation_span if isolate else 0
-        self._flow.answers.put(Positioned(partition, request.epoch, cursor.next_offset, alone_until))
+        isolated_until = cursor.next_offset + self._isolation_span if isolate else 0
+        self._flow.answers.put(Positioned(partition, request.epoch, cursor.next_offset, isolated_until))
 
     def note_stored(self, portion: Range) -> None:
         """A range is committed."""

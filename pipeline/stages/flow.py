@@ -85,7 +85,7 @@ class Positioned:
     partition: Partition
     epoch: int
     next_offset: int
-    alone_until: int  # records before this offset are scored one by one, in a child process
+    isolated_until: int  # records before this offset are scored in a child process
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ fault: the worker then stops, before it has emptied a topic into the dead letter
 
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -40,7 +40,7 @@ class Model(Protocol):
 
 
 Score = Callable[[Outputs], Scores]
-ScoreAlone = Callable[[Record], tuple[PreparedImage, Outputs] | DeadLetter]
+ScoreIsolated = Callable[[Sequence[Record]], Iterable[tuple[PreparedImage, Outputs] | DeadLetter]]
 
 
 class Inference:
@@ -56,7 +56,7 @@ class Inference:
         is_out_of_memory: Callable[[BaseException], bool],
         is_fatal: Callable[[BaseException], bool],
         free_memory: Callable[[], None],
-        score_alone: ScoreAlone,
+        score_isolated: ScoreIsolated,
         clock: Callable[[], datetime],
         breaker_window: int = 1000,
     ) -> None:
@@ -67,7 +67,7 @@ class Inference:
         self._is_out_of_memory = is_out_of_memory
         self._is_fatal = is_fatal
         self._free_memory = free_memory
-        self._score_alone = score_alone
+        self._score_isolated = score_isolated
         self._clock = clock
         self._recent_failures: deque[bool] = deque(maxlen=breaker_window)
         self._good_batches = 0
@@ -77,7 +77,7 @@ class Inference:
         """Run the model over the images of several ranges; every record ends scored or dead.
 
         `prepared[i]` holds the prepared records of ranges[i]; none where the range is to be scored
-        alone: its records are not even decoded in this process.
+        in isolation: its records are not even decoded in this process.
         """
         dead: list[tuple[int, DeadLetter]] = []
         images: list[PreparedImage] = []
@@ -95,8 +95,7 @@ class Inference:
             kept = [i for i in range(len(images)) if i not in failures]
             images, range_index = [images[i] for i in kept], [range_index[i] for i in kept]
         for at, portion in enumerate(ranges):
-            for record in portion.records if portion.alone else ():
-                answer = self._score_alone(record)
+            for answer in self._score_isolated(portion.records) if portion.isolated else ():
                 if isinstance(answer, DeadLetter):
                     dead.append((at, answer))
                 else:

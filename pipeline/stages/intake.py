@@ -26,7 +26,7 @@ class _Position:
     partition: Partition
     epoch: int
     start: int
-    alone_until: int
+    isolated_until: int
 
 
 class Intake:
@@ -112,7 +112,7 @@ class Intake:
             return False  # the partition was revoked or asked for again meanwhile
         del self._unpositioned[number]
         self._subscription.seek(answer.partition, answer.next_offset)
-        self._positions[number] = _Position(answer.partition, answer.epoch, answer.next_offset, answer.alone_until)
+        self._positions[number] = _Position(answer.partition, answer.epoch, answer.next_offset, answer.isolated_until)
         topic = answer.partition.topic
         logger.info(
             "reading %s partition %d from offset %d on",
@@ -182,8 +182,8 @@ class Intake:
         for records, end in zip(chunks or [()], ends, strict=True):
             if end <= position.start:
                 continue
-            alone = position.start < position.alone_until
-            portion = Range(position.partition, position.start, end, position.epoch, records, alone)
+            isolated = position.start < position.isolated_until
+            portion = Range(position.partition, position.start, end, position.epoch, records, isolated)
             position.start = end
             self._in_flight.add(portion)
             self._forward(portion)

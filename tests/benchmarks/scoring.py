@@ -120,7 +120,7 @@ def evaluation20_over_forward(home: Path, repetitions: int) -> list[float]:
 
 
 def evaluation50_over_forward(home: Path, repetitions: int) -> list[float]:
-    """The same with ResNet-50, 448 ID and 4 x 16 OOD JPEGs of 224 px; one second of it is the residual, however many they are."""
+    """The same with ResNet-50, 448 ID and 4 x 16 OOD JPEGs of 224 px. Fitting the residual takes 0.8 s of it."""
     return _evaluation_over_forward(RESNET50, 448, 16, home, repetitions)
 
 
