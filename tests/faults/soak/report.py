@@ -42,6 +42,7 @@ class Outcome:
     verdict: Verdict
     failures: tuple[str, ...]  # workers that ended by themselves
     longest_pause_s: float
+    recovery_s: tuple[float, float] | None  # p50 and p95 from a kill until another moved the dead one's cursors
     seconds: float
     mutant: str | None = None
     caught: str | None = None  # of a mutant: how the oracle noticed
@@ -82,8 +83,10 @@ class Outcome:
             for i, (value, (_, width)) in enumerate(zip(values, _COLUMNS, strict=True))
         )
         notes = {**self.other_faults, "ranges fenced": self.fenced}
-        faults = ", ".join(f"{count} {what}" for what, count in notes.items() if count)
-        lines = [f"{row}  {faults}".rstrip()]
+        faults = [f"{count} {what}" for what, count in notes.items() if count]
+        if self.recovery_s is not None:
+            faults.append("recovered in {:.1f} s, 95 % in {:.1f} s".format(*self.recovery_s))
+        lines = [f"{row}  {', '.join(faults)}".rstrip()]
         if self.mutant is not None:
             lines.append(f"    {'caught: ' + self.caught if self.caught else 'NOT CAUGHT'}")
         elif not self.passed:

@@ -6,6 +6,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 from sqlalchemy import make_url
 
 from tests.faults.soak.databases import Database, PostgresDatabase, SqliteDatabase
@@ -71,10 +72,18 @@ def run(
         verdict=verdict,
         failures=tuple(world.fleet.failures),
         longest_pause_s=round(max(world.watch.longest_pause.values(), default=0.0), 2),
+        recovery_s=_quantiles(world.watch.recoveries_s),
         seconds=round(time.monotonic() - began, 1),
         mutant=mutant,
         caught=None if mutant is None else _how_caught(verdict, world.fleet.failures),
     )
+
+
+def _quantiles(seconds: list[float]) -> tuple[float, float] | None:
+    if not seconds:
+        return None
+    median, high = np.quantile(seconds, [0.5, 0.95])
+    return round(float(median), 2), round(float(high), 2)
 
 
 def _brokers(services: Services, scenario: Scenario, home: Path, stack: contextlib.ExitStack) -> list[KafkaBroker]:

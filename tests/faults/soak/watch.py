@@ -35,6 +35,8 @@ class Watch(threading.Thread):
         self._moved_at: dict[Key, float] = {}
         self.cursors: dict[Key, Cursor] = {}
         self.longest_pause: dict[Key, float] = {}
+        self._orphaned_at: dict[Key, float] = {}
+        self.recoveries_s: list[float] = []  # from a kill until somebody else moved a cursor of the dead
 
     def run(self) -> None:
         while not self._end.wait(INTERVAL_S):
@@ -52,6 +54,8 @@ class Watch(threading.Thread):
         for topic_id, partition, next_offset, stored, owner in rows:
             key = str(topic_id), int(partition)
             former = self.cursors.get(key)
+            if former is not None and owner != former.owner and key in self._orphaned_at:
+                self.recoveries_s.append(now - self._orphaned_at.pop(key))
             self.cursors[key] = Cursor(next_offset, stored, owner)
             if former is not None and next_offset == former.next_offset < ends.get(key, 0):
                 pause = now - self._moved_at.setdefault(key, now)
@@ -76,6 +80,12 @@ class Watch(threading.Thread):
             max(0, end - (self.cursors[key].next_offset if key in self.cursors else 0))
             for key, end in self._journal.last().items()
         )
+
+    def killed(self, pid: int) -> None:
+        """This process died just now; its cursors wait for another."""
+        now = time.monotonic()
+        orphans = [key for key, cursor in self.cursors.items() if cursor.owner.endswith(f":{pid}")]
+        self._orphaned_at |= dict.fromkeys(orphans, now)
 
     def owned_by(self, pid: int) -> int:
         """How many cursors this process moved last."""

@@ -23,7 +23,9 @@ def storm(world: World, *, points: tuple[Point, ...] = OF_A_LIFE, armed_share: f
         unarmed = [member for member in world.fleet.alive() if member.hook is None and member.is_reading]
         at_work = [member for member in unarmed if world.watch.owned_by(member.pid)]
         if victims := at_work if world.rng.random() < 0.8 else unarmed:
-            world.fleet.kill(world.rng.choice(victims))
+            victim = world.rng.choice(victims)
+            world.fleet.kill(victim)
+            world.watch.killed(victim.pid)
         world.pause(0.0, 0.5)
         world.fleet.refill(armed_share=armed_share)
 
