@@ -1,6 +1,8 @@
 """Settings: flags > OODWATCH_* > oodwatch.toml > defaults. They enter here once; parts receive values."""
 
+import difflib
 import os
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,6 +19,8 @@ from pydantic_settings import (
 )
 
 from pipeline.errors import UsageError
+
+_PREFIX = "OODWATCH_"
 
 CONFIG_FILE = "oodwatch.toml"
 
@@ -90,7 +94,7 @@ class LogSettings(_Section):
 class Settings(BaseSettings):
     """Everything a person can set."""
 
-    model_config = SettingsConfigDict(env_prefix="OODWATCH_", env_nested_delimiter="__", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True)
 
     state_dir: Path = Field(default_factory=lambda: user_state_path("oodwatch"))
     database: str | None = None
@@ -145,6 +149,7 @@ def load_settings(**flags: Any) -> Settings:
     Raises UsageError that names the setting, what was given and what is wrong with it.
     """
     given = {name: value for name, value in flags.items() if value is not None}
+    _refuse_misspelt(os.environ)  # noqa: TID251 the one place
     try:
         return Settings(**given)
     except ValidationError as error:
@@ -156,6 +161,17 @@ def load_settings(**flags: Any) -> Settings:
         raise UsageError(f"setting {name}{value}: {said}; see `oodwatch init` for all settings") from error
     except ValueError as error:  # TOML that does not parse
         raise UsageError(f"{_config_file()}: {error}") from error
+
+
+def _refuse_misspelt(environment: Mapping[str, str]) -> None:
+    """A variable that is nearly a setting's name; others may be an orchestrator's, as OODWATCH_PORT."""
+    known = {f"{_PREFIX}{name}".upper(): name for name in Settings.model_fields}
+    for variable in environment:
+        first = variable.split("__")[0]
+        if not first.startswith(_PREFIX) or first in known or first == f"{_PREFIX}CONFIG":
+            continue
+        if meant := difflib.get_close_matches(first, known, n=1, cutoff=0.88):
+            raise UsageError(f"{variable}: there is no such setting; did you mean {variable.replace(first, meant[0])}?")
 
 
 def _with_password(url: str, file: Path) -> str:

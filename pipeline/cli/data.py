@@ -144,6 +144,7 @@ def ledger(
     Example: oodwatch ledger --source spool:spool/images
     """
     from pipeline.assembly.parts import open_database_of, settings_from
+    from pipeline.storage.deployments import check_deployment
     from pipeline.storage.engine import reading, translated_errors
     from pipeline.storage.streams import ledger as stored_ledger
 
@@ -151,6 +152,7 @@ def ledger(
     log_ends = {} if settings.source.url is None else _log_ends(settings, timeout)
     engine = open_database_of(settings, create=False)
     with translated_errors(engine.url), reading(engine).connect() as conn:
+        check_deployment(conn, settings.deployment)
         lines = stored_ledger(conn, deployment=settings.deployment, log_ends=log_ends)
     print_lines(lines, as_json=as_json, empty="no stream yet; start `oodwatch worker`")
 
@@ -168,6 +170,7 @@ def dead_letters(
     """
     from pipeline.assembly.parts import open_database_of, settings_from
     from pipeline.records import Reason
+    from pipeline.storage.deployments import check_deployment
     from pipeline.storage.engine import reading, translated_errors
     from pipeline.storage.scores import dead_letters as stored_dead_letters
 
@@ -176,6 +179,7 @@ def dead_letters(
     settings = settings_from(database=database, deployment=deployment)
     engine = open_database_of(settings, create=False)
     with translated_errors(engine.url), reading(engine).connect() as conn:
+        check_deployment(conn, settings.deployment)
         lines = stored_dead_letters(conn, deployment=settings.deployment, reason=reason, limit=limit)
         print_lines(lines, as_json=as_json, empty="no dead letters")
 
@@ -195,12 +199,14 @@ def export_scores(
     from pipeline.assembly.parts import open_database_of, settings_from
     from pipeline.assembly.sources import parse_time
     from pipeline.cli.exporting import write_scores
+    from pipeline.storage.deployments import check_deployment
     from pipeline.storage.engine import reading, translated_errors
     from pipeline.storage.scores import exported_scores
 
     settings = settings_from(database=database, deployment=deployment)
     engine = open_database_of(settings, create=False)
     with translated_errors(engine.url), reading(engine).connect() as conn:
+        check_deployment(conn, settings.deployment)
         rows = exported_scores(
             conn,
             deployment=settings.deployment,

@@ -7,6 +7,7 @@ from datetime import timedelta
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.ingest.message import identity
 from pipeline.records import (
     ClockSource,
     DeadLetter,
@@ -15,6 +16,7 @@ from pipeline.records import (
     Outputs,
     Partition,
     PreparedImage,
+    Record,
     Reference,
     ScoredBatch,
     Scores,
@@ -28,6 +30,7 @@ from pipeline.storage.streams import Advance
 TICK = timedelta(seconds=60)
 _TICK_US = TICK // timedelta(microseconds=1)
 _NEVER = np.iinfo(np.int64).min
+_MAX_CLAIM = 200  # characters
 _CLOCK_CODES = {ClockSource.EVENT: 0, ClockSource.RECORD: 1, ClockSource.ARRIVAL: 2}
 
 
@@ -200,6 +203,7 @@ def _summarise(
 
 def _dead_letter_row(letter: DeadLetter, stream_id: int) -> NewDeadLetter:
     record, message = letter.record, letter.message
+    name, segment = _claimed(record) if message is None else (message.id, message.segment)
     return NewDeadLetter(
         stream_id,
         record.offset,
@@ -208,12 +212,18 @@ def _dead_letter_row(letter: DeadLetter, stream_id: int) -> NewDeadLetter:
         _storable(letter.error[:1000]),
         to_microseconds(letter.at),
         None if record.timestamp is None else to_microseconds(record.timestamp),
-        None if message is None else message.id,
+        name,
         record.key,
-        None if message is None else message.segment,
+        segment,
         None if record.value is None else len(record.value),
         letter.value_sha256,
     )
+
+
+def _claimed(record: Record) -> tuple[str | None, str]:
+    """(id, segment) as a record's headers have them that were not accepted: a hint for whoever looks for it."""
+    name, segment = identity(record)
+    return None if name is None else _storable(name[:_MAX_CLAIM]), _storable(segment[:_MAX_CLAIM])
 
 
 def _storable(text: str) -> str:

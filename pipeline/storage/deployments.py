@@ -5,6 +5,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, insert, select
 
+from pipeline.errors import UsageError
 from pipeline.storage.conflicts import insert_or
 from pipeline.storage.schema import DeploymentRow, SegmentRow
 
@@ -23,6 +24,13 @@ def ensure_deployment(conn: Connection, name: str, *, model_id: str, reference_i
         .on_conflict_do_update(index_elements=[DeploymentRow.name], set_=changing)
         .returning(DeploymentRow.id)
     ).scalar_one()
+
+
+def check_deployment(conn: Connection, name: str | None) -> None:
+    """Raises UsageError for a name that is none of several known ones; where there is none yet, all are right."""
+    known = conn.scalars(select(DeploymentRow.name).order_by(DeploymentRow.name)).all()
+    if name is not None and known and name not in known:
+        raise UsageError(f"no deployment is named {name!r}; known: {', '.join(known)}")
 
 
 def ensure_segments(conn: Connection, deployment_id: int, names: Iterable[str], *, limit: int) -> dict[str, int]:

@@ -207,6 +207,19 @@ def test_images_that_the_model_cannot_take_are_isolated(
     assert rows(deployment, "SELECT offset, offset FROM score").keys() == set(range(5 * BATCH)) - culprits
 
 
+def test_a_record_whose_headers_are_refused_is_still_found_by_the_id_and_segment_that_they_claim(
+    deployment: Deployment,
+) -> None:
+    spool = deployment.spool(1)
+    spool.append([NewRecord(png(1), headers=(("id", b"front\0door"), ("segment", b"s" * 300)))])
+    spool.append([NewRecord(None, headers=(("ce_id", b"7"), ("segment", b"yard")))])
+    spool.close()
+    deployment.drain()
+    claims = {0: ("front\ufffddoor", "s" * 200), 1: ("7", "yard")}
+    assert rows(deployment, "SELECT offset, id FROM dead_letter") == {at: name for at, (name, _) in claims.items()}
+    assert rows(deployment, "SELECT offset, segment FROM dead_letter") == {at: part for at, (_, part) in claims.items()}
+
+
 def test_three_hundred_records_with_random_headers_are_all_accounted_for(deployment: Deployment) -> None:
     rng = random.Random(3)
     names = (

@@ -125,6 +125,16 @@ def test_dead_letters_are_listed_with_their_coordinates(deployment: Deployment) 
     ]
 
 
+@pytest.mark.parametrize("command", [("ledger",), ("dead-letters",), ("export", "scores", "--out", "scores.csv")])
+def test_a_deployment_that_is_not_there_is_refused_with_those_that_are(
+    deployment: Deployment, command: tuple[str, ...]
+) -> None:
+    deployment.produce([png(1)])
+    deployment.drain()
+    error = failure(run(*command, "--database", deployment.database, "--deployment", "tinny"))
+    assert str(error) == "no deployment is named 'tinny'; known: tiny"
+
+
 def test_forgetting_an_id_erases_it_everywhere_and_says_where_copies_remain(
     deployment: Deployment, tmp_path: Path
 ) -> None:

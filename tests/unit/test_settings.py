@@ -54,3 +54,14 @@ def test_a_password_file_does_not_hide_that_the_url_is_none(password_file: Path)
     settings = load_settings(database="oodwatch", database_password_file=password_file)
     with pytest.raises(UsageError, match="'oodwatch' is no SQLAlchemy URL"):
         make_engine(settings.database_url)
+
+
+def test_a_variable_that_is_nearly_a_setting_is_refused_and_one_of_an_orchestrator_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OODWATCH_SERVICE_PORT", "8501")
+    monkeypatch.setenv("OODWATCH_DATABASE", "sqlite:///here.db")
+    assert load_settings().database == "sqlite:///here.db"
+    monkeypatch.setenv("OODWATCH_WORKERS__MAX_BATCH", "3")
+    with pytest.raises(UsageError, match=r"OODWATCH_WORKERS__MAX_BATCH.*did you mean OODWATCH_WORKER__MAX_BATCH"):
+        load_settings()
