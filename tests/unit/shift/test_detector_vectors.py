@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,39 @@ import numpy as np
 import pytest
 
 from pipeline.records import Float64s
+from pipeline.shift import auxiliary
 from pipeline.shift.budget import Budget, Thresholds
+from pipeline.shift.coverage import block_flags, block_statistics, coverage_reference, limits
+from pipeline.shift.dispersion import dispersion, segment_dispersion
 from pipeline.shift.evidence import advance, apply_map, clock, flag_increments, merge_maps, tick_map
 from pipeline.shift.fdr import e_bh
-from pipeline.shift.histogram import bin_of, edge_ranks, rank_edges
-from pipeline.shift.ladder import R_UP, Decision, Flags, State, decide, log_evidence, log_reverse, new_streams, observe
+from pipeline.shift.histogram import bin_of, edge_ranks, expected_shares, rank_edges
+from pipeline.shift.ladder import (
+    R_DOWN,
+    R_UP,
+    Decision,
+    Flags,
+    State,
+    decide,
+    log_evidence,
+    log_reverse,
+    new_streams,
+    observe,
+)
+from pipeline.shift.signals import (
+    COVERAGE_LOG_WEIGHTS,
+    LOG_WEIGHTS_DOWN,
+    RATE_LOG_WEIGHTS,
+    class_bounds,
+    class_increments,
+    class_log_weights,
+    coverage_increments,
+    histogram_increments,
+    histogram_library,
+    rate_bounds,
+    rate_increments,
+    silence_limit,
+)
 from pipeline.shift.threshold import clopper_pearson, conformal_rank, conformal_threshold, flag_rate_bounds
 
 named = os.environ.get("DETECTOR_VECTORS")  # noqa: TID251 a test's own
@@ -47,7 +76,7 @@ def per_tick(value: Any, count: int) -> list[Any]:
     return value if isinstance(value, list) else [value] * count
 
 
-def runs(series: list[str]) -> list[list[Any]]:
+def runs(series: Sequence[Any]) -> list[list[Any]]:
     lengths: list[list[Any]] = []
     for state in series:
         if lengths and lengths[-1][0] == state:
@@ -232,3 +261,148 @@ def test_revised_ticks_are_replayed_from_the_checkpoint_and_decided_once(case: d
     decision = run.decide()
     assert str(State(int(decision.after[0]))) == expected["state_after"]
     assert [decision.t0[0], decision.k[0], decision.n[0]] == expected["onset"]
+
+
+class Signal:
+    """One auxiliary stream, tick by tick, and what the file says of it."""
+
+    def __init__(self, log_weights: Float64s, log_threshold: float) -> None:
+        self.streams = auxiliary.new_streams(1, len(log_weights))
+        self.log_weights, self.log_threshold = log_weights, log_threshold
+        self.series: list[float] = []
+        self.states: list[int] = []
+        self.crossings: list[list[float]] = []
+
+    def tick(self, t: int, minutes: float, spent: float, increments: Float64s | None) -> None:
+        if increments is None:
+            self.series.append(self.series[-1])
+            self.states.append(self.states[-1])
+            return
+        auxiliary.observe(self.streams, np.array([0]), t, minutes, np.array([spent]), increments)
+        log_m = auxiliary.log_evidence(self.streams, self.log_weights)
+        found = auxiliary.decide(self.streams, log_m, log_m >= self.log_threshold, self.log_weights)
+        self.series.append(float(log_m[0]))
+        self.states.append(int(found.after[0]) - State.OK)
+        if found.crossed[0]:
+            self.crossings.append([t, int(found.t0[0]), int(found.leading[0]), float(found.delay[0])])
+
+    def matches(self, expected: dict[str, Any]) -> None:
+        close(self.series, expected["log_m"])
+        assert runs(self.states) == expected["state"]
+        close(self.crossings, expected["crossings"])
+
+
+def spent(minutes: float, n: float) -> float:
+    return float(clock(minutes, np.array([n]), BUDGET.minutes, BUDGET.images)[0])
+
+
+@of_kind("histogram")
+def test_the_score_histogram(case: dict[str, Any]) -> None:
+    p, expected = case["parameters"], case["expected"]
+    library = histogram_library(p["n_cal"])
+    if "library" in expected:
+        close(expected_shares(p["n_cal"]), expected["library"]["p"])
+        close(library.log_ratios[[0, 11, 29]], expected["library"]["log_ratio_rows_0_11_29"])
+        close(library.log_weights[[0, 29]], expected["library"]["log_w_0_29"])
+    signal = Signal(library.log_weights, p["log_threshold"])
+    counts = np.array(case["input"]["counts"], float)
+    for t, row in enumerate(counts):
+        increments = histogram_increments(row[None], np.array([float(p["D"])]), library) if row.any() else None
+        signal.tick(t, p["minutes"], spent(p["minutes"], row.sum() / p["D"]), increments)
+    signal.matches(expected)
+
+
+@of_kind("low")
+def test_the_low_side(case: dict[str, Any]) -> None:
+    p, given = case["parameters"], case["input"]
+    signal = Signal(LOG_WEIGHTS_DOWN, p["log_threshold"])
+    for t, (n, k) in enumerate(zip(given["n"], given["k"], strict=True)):
+        hits, images, q = (np.array([float(value)]) for value in (k, n, p["q"]))
+        increments = flag_increments(hits, images, q, R_DOWN) if n else None
+        signal.tick(t, p["minutes"], spent(p["minutes"], n), increments)
+    signal.matches(case["expected"])
+
+
+@of_kind("classes")
+def test_the_class_mix(case: dict[str, Any]) -> None:
+    p, expected = case["parameters"], case["expected"]
+    bounds = class_bounds(np.array(p["reference_counts"]))
+    close(bounds.low, expected["pi_lo"])
+    close(bounds.high, expected["pi_hi"])
+    signal = Signal(class_log_weights(bounds), p["log_threshold"])
+    for t, counts in enumerate(np.array(case["input"]["counts"], float)):
+        increments = class_increments(counts, 1.0, bounds) if counts.any() else None
+        signal.tick(t, p["minutes"], spent(p["minutes"], counts.sum()), increments)
+    signal.matches(expected)
+
+
+@of_kind("coverage")
+def test_coverage(case: dict[str, Any]) -> None:
+    p, given, expected = case["parameters"], case["input"], case["expected"]
+    reference = coverage_reference(
+        p["n_cal"],
+        np.array(p["mu"]),
+        np.array(p["sigma"]),
+        np.array([float(size) for size in p["t2_null"]]),
+        np.array(list(p["t2_null"].values())),
+        np.array(list(p["logdet_null"].values())),
+        alpha=p["alpha"],
+    )
+    signal = Signal(COVERAGE_LOG_WEIGHTS, p["log_threshold"])
+    blocks: list[list[float]] = []
+    n = minutes = clocks = 0.0
+    z_sum, z_outer = np.zeros(len(reference.mean)), np.zeros_like(reference.covariance)
+    for t, z_n in enumerate(given["z_n"]):
+        n, minutes, clocks = n + z_n, minutes + p["minutes"], clocks + spent(p["minutes"], z_n)
+        z_sum, z_outer = z_sum + given["z_sum"][t], z_outer + given["z_outer"][t]
+        if n < p["block"]:
+            continue
+        statistics, limit = block_statistics(n, z_sum, z_outer, reference), limits(n, reference)
+        signal.tick(len(blocks), minutes, clocks, coverage_increments(block_flags(statistics, limit), reference.q))
+        blocks.append([t, n, *statistics, *limit, reference.q])
+        n = minutes = clocks = 0.0
+        z_sum, z_outer = np.zeros_like(z_sum), np.zeros_like(z_outer)
+    close(blocks, expected["blocks"])
+    signal.matches(expected)
+
+
+@of_kind("traffic")
+def test_rate_and_silence(case: dict[str, Any]) -> None:
+    p, expected = case["parameters"], case["expected"]
+    bounds = rate_bounds(p["baseline_images"], p["baseline_minutes"], p["phi"])
+    close([bounds.low, bounds.high], [expected["rate_lo"], expected["rate_hi"]])
+    signal = Signal(RATE_LOG_WEIGHTS, p["log_threshold"])
+    expected_images, silent = [], []
+    waited = 0.0
+    limit = silence_limit(bounds, BUDGET.minutes, BUDGET.shares.silence)
+    for t, n in enumerate(case["input"]["n"]):
+        signal.tick(t, p["minutes"], p["minutes"], rate_increments(n, p["minutes"], bounds))
+        waited = 0.0 if n else waited + bounds.low * p["minutes"] / bounds.phi
+        expected_images.append(waited)
+        silent.append(waited >= limit)
+    signal.matches(expected)
+    close(expected_images, expected["expected_images"])
+    assert runs(silent) == expected["no_data"]
+
+
+@of_kind("dispersion")
+def test_dispersion(case: dict[str, Any]) -> None:
+    p, expected = case["parameters"], case["expected"]
+    counts = np.array(case["input"]["counts"], float)
+    n, k = counts.sum(axis=1), counts[:, 14:].sum(axis=1)
+    close(dispersion(n, k, p["p"]), expected["D_flags"])
+    close(segment_dispersion(n, k, p["p"], counts, p["n_cal"]), expected["D"])
+
+
+def test_dispersion_of_bursts() -> None:
+    cases = [case for case in CASES if "baseline_n" in case.get("input", {})]
+    for case in cases:
+        n, k = (np.array(case["input"][f"baseline_{name}"], float) for name in "nk")
+        close(dispersion(n, k, case["input"]["baseline_p"]), case["expected"]["D"])
+    assert cases
+
+
+def test_every_case_is_of_a_kind_that_is_tested() -> None:
+    kinds = {"calibration", "fraction", "segments", "e_bh", "merge", "late"}
+    kinds |= {"histogram", "low", "classes", "coverage", "traffic", "dispersion"}
+    assert {case["kind"] for case in CASES} <= kinds
