@@ -4,6 +4,7 @@ Every crossing restarts the evidence, so that each is paid for by the budget, an
 max(60 min, four times the delay of the crossing); evidence that crosses again prolongs it.
 """
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -85,3 +86,35 @@ def decide(streams: Streams, evidence: Float64s, over: NDArray[np.bool_], log_we
 def log_evidence(streams: Streams, log_weights: Float64s) -> Float64s:
     """log M of each stream, (S,)."""
     return log_mixture(streams["ell"], log_weights)
+
+
+@dataclass(slots=True, eq=False)
+class Signal:
+    """One signal's streams, what they bet on, and when they are over."""
+
+    log_weights: Float64s  # (J,)
+    components: tuple[str, ...]  # names of the bets
+    log_threshold: float
+    streams: Streams
+
+    def evidence(self) -> Float64s:
+        """log M of each stream, (S,)."""
+        return log_evidence(self.streams, self.log_weights)
+
+    def grow(self, count: int) -> None:
+        """Have `count` streams; new ones have seen nothing."""
+        fresh = new_streams(count - len(self.streams), len(self.log_weights))
+        self.streams = np.concatenate([self.streams, fresh])
+
+    def observe(self, t: int, minutes: float, spent: float, increments: Float64s) -> None:
+        """A tick of a signal that has one stream; `spent` is its clock."""
+        observe(self.streams, np.zeros(1, np.int64), t, minutes, np.array([spent]), increments)
+
+    def decide(self, evidence: Float64s, over: NDArray[np.bool_]) -> Crossings:
+        """See the function."""
+        return decide(self.streams, evidence, over, self.log_weights)
+
+
+def signal(log_weights: Float64s, components: tuple[str, ...], log_threshold: float) -> Signal:
+    """A signal with one stream that has seen nothing."""
+    return Signal(log_weights, components, log_threshold, new_streams(1, len(log_weights)))

@@ -11,6 +11,7 @@ import numpy as np
 from scipy.special import chdtri
 
 from pipeline.records import Float64s
+from pipeline.shift.evidence import Streams
 from pipeline.shift.threshold import conformal_rank, flag_rate_bounds
 
 BLOCK = 200  # images: a block closes at the first tick that has so many
@@ -136,3 +137,49 @@ def bootstrap(z: Float64s, rng: np.random.Generator) -> CoverageReference:
         covariances = (drawn @ products / size).reshape(BLOCKS, d, d) - means[:, :, None] * means[:, None, :]
         logdet[g] = np.linalg.slogdet(covariances)[1] - own
     return coverage_reference(n, mean, covariance, SIZES, t2, logdet)
+
+
+class ClosedBlock(NamedTuple):
+    """A block that has enough images: where it began, what it spent, and its flags."""
+
+    t0: int
+    minutes: float
+    spent: float
+    flags: Float64s  # (3,)
+
+
+def new_block(dimensions: int) -> Streams:
+    """An empty block, as one record."""
+    triangle = dimensions * (dimensions + 1) // 2
+    counts = [(name, "<f8") for name in ("n", "minutes", "spent")]
+    return np.zeros(1, dtype=[*counts, ("t0", "<i8"), ("z_sum", "<f8", (dimensions,)), ("z_outer", "<f8", (triangle,))])
+
+
+def fill_block(
+    block: Streams, t: int, minutes: float, spent: float, n: int, z_sum: Float64s, z_outer: Float64s
+) -> None:
+    """Add one tick's sums; z_outer is the upper triangle, row by row."""
+    if block["n"][0] == 0:
+        block["t0"] = t
+    for name, value in (("n", n), ("minutes", minutes), ("spent", spent), ("z_sum", z_sum), ("z_outer", z_outer)):
+        block[name][0] += value
+
+
+def close_block(block: Streams, reference: CoverageReference) -> ClosedBlock | None:
+    """The block's flags where it has enough images, and empty it; None where it stays open."""
+    n = float(block["n"][0])
+    if n < BLOCK:
+        return None
+    d = len(reference.mean)
+    upper = np.zeros((d, d))
+    upper[np.triu_indices(d)] = block["z_outer"][0]
+    products = upper + np.triu(upper, 1).T
+    statistics = block_statistics(n, block["z_sum"][0], products, reference)
+    closed = ClosedBlock(
+        int(block["t0"][0]),
+        float(block["minutes"][0]),
+        float(block["spent"][0]),
+        block_flags(statistics, limits(n, reference)),
+    )
+    block[:] = np.zeros_like(block)
+    return closed

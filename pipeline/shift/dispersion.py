@@ -4,11 +4,10 @@ import numpy as np
 from scipy.special import chdtri
 
 from pipeline.records import Float64s, Ints
-from pipeline.shift.histogram import edge_ranks
 
 SPANS = (1, 5, 20)  # ticks of a block; longer ones would also hold the promise, but blind the detector
 _CONFIDENCE = 0.95
-UPPER_BINS = 9  # the 18-bin histogram's upper half: half the scores, where flags see only the tail
+_UPPER = 9  # the 18-bin histogram's upper half: half the scores, where flags see only the tail
 
 
 def dispersion(n: Float64s, k: Float64s, p: Float64s | float) -> float:
@@ -31,18 +30,26 @@ def dispersion(n: Float64s, k: Float64s, p: Float64s | float) -> float:
     return found
 
 
-def segment_dispersion(n: Float64s, k: Float64s, p: Float64s | float, histograms: Float64s, n_cal: int) -> float:
+def stream_dispersion(
+    n: Float64s, k: Float64s, p: Float64s | float, histograms: Float64s, p_upper: Float64s | float
+) -> float:
     """D of a stream, for every signal: that of its flags or of its scores' upper half, whichever is larger.
 
     Under slow noise in the scores the flags alone see too little of it: 6.3 false alarms a month.
 
     Args:
         histograms: (T, 18).
-        n_cal: the reference's images, which fix the expected share of the upper half.
+        p_upper: the rate at which the upper half of the reference's scores is hit. By the hour, as accepted:
+            the reference's own share, being estimated, would count as dispersion where there is much traffic.
     """
-    upper = 1 - edge_ranks(n_cal)[UPPER_BINS - 1] / (n_cal + 1)
-    of_scores = dispersion(histograms.sum(axis=1), histograms[:, UPPER_BINS:].sum(axis=1), upper)
+    of_scores = dispersion(histograms.sum(axis=1), upper_half(histograms), p_upper)
     return max(dispersion(n, k, p), of_scores)
+
+
+def upper_half(histograms: Float64s) -> Float64s:
+    """Images in the upper half of the reference's scores, (T,)."""
+    upper: Float64s = histograms[:, _UPPER:].sum(axis=1)
+    return upper
 
 
 def class_dispersion(class_counts: Ints, shares: Float64s, *, least: float = 0.05) -> float:

@@ -4,16 +4,21 @@ Each increment is a log likelihood ratio with E[e^inc | past] <= 1 while the tra
 reference allows; what is estimated enters by its bound.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log
 
 import numpy as np
-from scipy.special import betainc, betaincinv, gammaincinv
+from scipy.special import betainc, gammaincinv
 
 from pipeline.records import Float64s, Ints
+from pipeline.shift.auxiliary import Signal, signal
+from pipeline.shift.budget import Budget
+from pipeline.shift.coverage import CoverageReference
 from pipeline.shift.evidence import flag_increments
 from pipeline.shift.histogram import BINS, edge_ranks, expected_shares
 from pipeline.shift.ladder import R_DOWN, R_UP
+from pipeline.shift.threshold import clopper_pearson_bounds
 
 #: Below this many calibration images the estimated bins are too uncertain for the histogram.
 HISTOGRAM_NEEDS = 1_000
@@ -40,7 +45,8 @@ RATE_LOG_WEIGHTS: Float64s = np.full(len(R_RATE), -log(len(R_RATE)))
 class HistogramLibrary:
     """The alternatives to the reference's 18 bins: J = 12 tilts and 18 spikes."""
 
-    log_ratios: Float64s  # (J, 18): log g_jb, less the penalty for bins that n_cal images only estimate
+    log_ratios: Float64s  # (J, 18): log g_jb
+    penalty: Float64s  # (J,): per image, for bins that n_cal images only estimate
     log_weights: Float64s  # (J,)
 
 
@@ -57,15 +63,20 @@ def histogram_library(n_cal: int) -> HistogramLibrary:
     g = np.vstack([*tilts, spikes])
     penalty = np.log1p(np.sqrt((p * (g - 1) ** 2).sum(axis=1) / n_cal))
     weights = np.repeat([_TILT_WEIGHT / len(_TILTS), _SPIKE_WEIGHT / BINS], [len(_TILTS), BINS])
-    return HistogramLibrary(np.log(g) - penalty[:, None], np.log(weights))
+    return HistogramLibrary(np.log(g), penalty, np.log(weights))
 
 
-def histogram_increments(counts: Float64s, d: Float64s, library: HistogramLibrary) -> Float64s:
-    """inc_j = Σ_b (c_b/D)·(log g_jb − penalty_j), (S, J), of counts (S, 18), dispersion D (S,)."""
+def histogram_increments(counts: Float64s, d: Float64s, library: HistogramLibrary, penalty: Float64s) -> Float64s:
+    """inc_j = Σ_b (c_b/D)·(log g_jb − penalty_j), (S, J).
+
+    Args:
+        counts: (S, 18); d: (S,) dispersion.
+        penalty: (J,) or (S, J): the library's, or more where normal traffic needs it.
+    """
     effective = counts / d[:, None]
     increments = np.zeros((len(counts), len(library.log_weights)))
     for b in range(BINS):  # in this order, not BLAS's: a stream's sum must not depend on its neighbours
-        increments += effective[:, b, None] * library.log_ratios[:, b]
+        increments += effective[:, b, None] * (library.log_ratios[:, b] - penalty)
     return increments
 
 
@@ -88,9 +99,7 @@ def class_bounds(counts: Ints) -> ClassBounds:
     n = float(counts.sum())
     if rest:
         k = np.append(k, n - k.sum())
-    tail = _CLASS_MISS / (2 * len(k))
-    low = np.where(k > 0, betaincinv(np.maximum(k, 1), n - k + 1, tail), 0.0)
-    high = np.where(k < n, betaincinv(k + 1, np.maximum(n - k, 1), 1 - tail), 1.0)
+    low, high = clopper_pearson_bounds(k, np.full(len(k), n), level=1 - _CLASS_MISS / len(k))
     return ClassBounds(classes, low, high, rest)
 
 
@@ -143,3 +152,34 @@ def silence_limit(bounds: RateBounds, mean_minutes: float, share: float) -> floa
     if bounds.low <= 0:
         return float("inf")
     return max(3.0, log(bounds.low * mean_minutes / (bounds.phi * share)))
+
+
+def signals_of(
+    histogram: HistogramLibrary | None,
+    classes: ClassBounds | None,
+    coverage: CoverageReference | None,
+    budget: Budget,
+    *,
+    rate: bool,
+) -> dict[str, Signal]:
+    """The auxiliary signals that can be watched, each with one stream, of all traffic."""
+    tilts = [f"Beta({a:g}, {b:g})" for a, b in _TILTS]
+    weights_and_names: dict[str, tuple[Float64s, Sequence[str]]] = {}
+    if histogram is not None:
+        weights_and_names["histogram"] = histogram.log_weights, [*tilts, *(f"bin {b}" for b in range(BINS))]
+    weights_and_names["low"] = LOG_WEIGHTS_DOWN, _names(["odds"], R_DOWN)
+    if classes is not None:
+        of = [f"class {y}" for y in classes.classes.tolist()] + ["other classes"] * classes.rest
+        weights_and_names["classes"] = class_log_weights(classes), _names(of, R_CLASS)
+    if coverage is not None:
+        weights_and_names["coverage"] = COVERAGE_LOG_WEIGHTS, _names(["moved", "narrower", "wider"], R_UP)
+    if rate:
+        weights_and_names["rate"] = RATE_LOG_WEIGHTS, _names(["rate"], R_RATE)
+    return {
+        name: signal(log_weights, tuple(names), budget.log_threshold(name))
+        for name, (log_weights, names) in weights_and_names.items()
+    }
+
+
+def _names(of: Sequence[str], ratios: Float64s) -> list[str]:
+    return [f"{thing} ×{ratio:.3g}" for thing in of for ratio in ratios.tolist()]

@@ -14,7 +14,7 @@ from pipeline.records import Float64s
 from pipeline.shift import auxiliary
 from pipeline.shift.budget import Budget, Thresholds
 from pipeline.shift.coverage import block_flags, block_statistics, coverage_reference, limits
-from pipeline.shift.dispersion import dispersion, segment_dispersion
+from pipeline.shift.dispersion import dispersion, stream_dispersion
 from pipeline.shift.evidence import advance, apply_map, clock, flag_increments, merge_maps, tick_map
 from pipeline.shift.fdr import e_bh
 from pipeline.shift.histogram import bin_of, edge_ranks, expected_shares, rank_edges
@@ -302,12 +302,14 @@ def test_the_score_histogram(case: dict[str, Any]) -> None:
     library = histogram_library(p["n_cal"])
     if "library" in expected:
         close(expected_shares(p["n_cal"]), expected["library"]["p"])
-        close(library.log_ratios[[0, 11, 29]], expected["library"]["log_ratio_rows_0_11_29"])
+        log_ratios = library.log_ratios - library.penalty[:, None]
+        close(log_ratios[[0, 11, 29]], expected["library"]["log_ratio_rows_0_11_29"])
         close(library.log_weights[[0, 29]], expected["library"]["log_w_0_29"])
     signal = Signal(library.log_weights, p["log_threshold"])
     counts = np.array(case["input"]["counts"], float)
     for t, row in enumerate(counts):
-        increments = histogram_increments(row[None], np.array([float(p["D"])]), library) if row.any() else None
+        d = np.array([float(p["D"])])
+        increments = histogram_increments(row[None], d, library, library.penalty) if row.any() else None
         signal.tick(t, p["minutes"], spent(p["minutes"], row.sum() / p["D"]), increments)
     signal.matches(expected)
 
@@ -391,7 +393,8 @@ def test_dispersion(case: dict[str, Any]) -> None:
     counts = np.array(case["input"]["counts"], float)
     n, k = counts.sum(axis=1), counts[:, 14:].sum(axis=1)
     close(dispersion(n, k, p["p"]), expected["D_flags"])
-    close(segment_dispersion(n, k, p["p"], counts, p["n_cal"]), expected["D"])
+    upper = 1 - edge_ranks(p["n_cal"])[8] / (p["n_cal"] + 1)
+    close(stream_dispersion(n, k, p["p"], counts, upper), expected["D"])
 
 
 def test_dispersion_of_bursts() -> None:
