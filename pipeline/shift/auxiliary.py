@@ -45,7 +45,6 @@ def new_streams(count: int, components: int) -> Streams:
     ]
     streams = np.zeros(count, dtype=np.dtype(fields))
     streams["ell"] = -np.inf
-    streams["state"] = State.OK
     return streams
 
 
@@ -56,6 +55,7 @@ def observe(streams: Streams, rows: Ints, t: int, minutes: float, clocks: Float6
     s["ell"] = advance(s["ell"], clocks, increments)
     s["hold"] -= minutes
     s["t"], s["last"], s["fresh"] = t, minutes, 1
+    s["state"] = np.maximum(s["state"], State.OK)
     streams[rows] = s
 
 

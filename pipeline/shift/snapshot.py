@@ -49,7 +49,7 @@ def unpack(content: bytes, dtypes: Sequence[np.dtype[np.void]]) -> tuple[dict[st
         for dtype, count in zip(dtypes, header["counts"], strict=True):
             size = dtype.itemsize * count
             columns = np.frombuffer(plain, np.uint8, size, at).reshape(dtype.itemsize, count)
-            arrays.append(np.ascontiguousarray(columns.T).view(dtype).reshape(count))
+            arrays.append(columns.T.copy().view(dtype).reshape(count))
             at += size
         if at != len(plain):
             raise ValueError(f"{len(plain) - at} bytes too many")

@@ -101,7 +101,7 @@ def auxiliary_verdicts(
     return [
         StreamVerdict(
             name,
-            LEARNING if learning else _NAMES[after],
+            LEARNING if learning and after != State.NO_DATA else _NAMES[after],
             log_m,
             from_us(t0) if onset else None,
             None,
