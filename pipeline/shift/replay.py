@@ -1,7 +1,6 @@
 """Ticks from JSON lines, and what the detector says of them: no database, no reference's content."""
 
 import json
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,6 +17,9 @@ from pipeline.shift.null import Null
 from pipeline.shift.tick import Counts, Sums, Tick
 from pipeline.shift.verdict import StreamVerdict
 
+_MOST = 1e15  # images; floats count exactly up to there
+_LONGEST = 44_640  # minutes
+_LAST_YEAR = 9998  # of the calendar that a tick can end in
 _ROUNDING = 1e-6  # of n, by which a histogram of fractional counts may miss it
 
 
@@ -90,7 +92,7 @@ def read_ticks(lines: Iterable[str]) -> list[Tick]:
             continue
         try:
             line = _object(text)
-            start, minutes, segment = _start(line), _positive(line, "minutes"), _segment(line)
+            start, minutes, segment = _start(line), _minutes(line), _segment(line)
             if not ticks or start != ticks[-1].start:
                 _check_order(start, ticks)
                 parts = {}
@@ -125,6 +127,8 @@ def _start(line: dict[str, Any]) -> datetime:
         start = datetime.fromisoformat(text)  # type: ignore[arg-type]
     except (TypeError, ValueError) as error:
         raise _Wrong(f"start = {text!r}: write an ISO time, as 2026-11-24T03:00:00Z") from error
+    if start.year > _LAST_YEAR:
+        raise _Wrong(f"start = {text!r}: write a year up to {_LAST_YEAR}")
     if start.tzinfo is None:
         raise _Wrong(f"start = {text!r} has no time zone; for UTC write {text}Z")
     return start.astimezone(UTC)
@@ -173,16 +177,18 @@ def _number(line: dict[str, Any], name: str) -> float:
     return _checked(line[name], name)
 
 
-def _positive(line: dict[str, Any], name: str) -> float:
-    value = _number(line, name)
-    if value == 0:
-        raise _Wrong(f"{name} = 0: must be above 0")
-    return value
+def _minutes(line: dict[str, Any]) -> float:
+    minutes = _number(line, "minutes")
+    if minutes == 0:
+        raise _Wrong("minutes = 0: must be above 0")
+    if minutes > _LONGEST:
+        raise _Wrong(f"minutes = {minutes:g}: must be at most {_LONGEST}, a month")
+    return minutes
 
 
 def _checked(value: object, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
-        raise _Wrong(f"{name} = {json.dumps(value)[:60]}: must be a number of at least 0")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _MOST:
+        raise _Wrong(f"{name} = {json.dumps(value)[:60]}: must be a number from 0 to {_MOST:g}")
     return float(value)
 
 
