@@ -9,6 +9,7 @@ not the state went through bytes in between, and in whatever order a tick lists 
 
 from collections.abc import Iterable
 from datetime import datetime
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,7 +80,7 @@ class Detector:
         """End of the last tick; None before the first."""
         return None if self._end is None else from_us(self._end)
 
-    @property
+    @cached_property
     def configuration(self) -> str:
         """A hash of null, budget and thresholds: state of another one cannot be gone on with."""
         return fingerprint(self.null, self.budget, self.thresholds)
@@ -181,14 +182,16 @@ class Detector:
         return t
 
     def _add(self, names: Iterable[str]) -> None:
+        known = len(self._rows)
         for name in names:
             self._rows.setdefault(name, len(self._rows))
-        count = 1 + len(self._rows) if self._split else 1
-        if count > len(self._ladder):
-            self._ladder = np.concatenate([self._ladder, ladder.new_streams(count - len(self._ladder))])
-            if "histogram" in self._signals:
-                self._signals["histogram"].grow(count)
+        if len(self._rows) == known:
+            return
         self._premise = self._penalty = None
+        count = 1 + len(self._rows) if self._split else 1
+        self._ladder = np.concatenate([self._ladder, ladder.new_streams(count - len(self._ladder))])
+        if "histogram" in self._signals:
+            self._signals["histogram"].grow(count)
 
     @property
     def _split(self) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.errors import RefusedError
 from pipeline.records import Float64s, Reference
-from pipeline.shift.baseline import DISPERSION_DAYS, Baseline, Normal, hour_of
+from pipeline.shift.baseline import DISPERSION_DAYS, Baseline, hour_of
 from pipeline.shift.budget import Thresholds
 from pipeline.shift.coverage import MOST_DISPERSED, CoverageReference
 from pipeline.shift.signals import (
@@ -98,7 +98,10 @@ class Null:
         return self.n < PROVISIONAL_BELOW or self.baseline is None or self.baseline.days < DISPERSION_DAYS
 
     def premise(self, start: datetime, segments: Sequence[str]) -> Premise:
-        """Bounds for a tick that starts then: q = max(p0⁺, the baseline's hour), p0⁺ and the pooled D where none is."""
+        """Bounds for a tick that starts then: q = max(p0⁺, the baseline's hour).
+
+        p0⁺ and the pooled D for segments that were not accepted.
+        """
         count = len(segments)
         if self.baseline is None:
             return Premise(np.full(count, self.p0_high), np.ones(count), 1.0, self.p0_low, None)
@@ -135,13 +138,11 @@ class Null:
             )
         if self.baseline is None:
             return
-        normals: dict[str, Normal] = {"all traffic": self.baseline.pooled}
-        normals |= {f"segment {name!r}": one for name, one in self.baseline.segments.items()}
-        for name, one in normals.items():
+        for name, one in self.baseline.segments.items():
             if one.high.max() >= warn:
                 raise RefusedError(
-                    f"the accepted baseline flags up to {one.high.max():.4f} of {name}, which reaches the warning level"
-                    f" {warn:g}: set it higher, or calibrate anew on images like these"
+                    f"the accepted baseline has up to {one.high.max():.4f} of segment {name!r} flagged, which reaches"
+                    f" the warning level {warn:g}: set that higher, or calibrate anew on images like these"
                 )
 
 

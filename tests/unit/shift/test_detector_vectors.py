@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from pipeline.records import Float64s
 from pipeline.shift import auxiliary
+from pipeline.shift.baseline import Baseline, Normal
 from pipeline.shift.budget import Budget, Thresholds
 from pipeline.shift.coverage import block_flags, block_statistics, coverage_reference, limits
 from pipeline.shift.dispersion import dispersion, stream_dispersion
@@ -42,8 +44,8 @@ from pipeline.shift.signals import (
     histogram_library,
     rate_bounds,
     rate_increments,
-    silence_limit,
 )
+from pipeline.shift.silence import silence
 from pipeline.shift.threshold import clopper_pearson, conformal_rank, conformal_threshold, flag_rate_bounds
 
 named = os.environ.get("DETECTOR_VECTORS")  # noqa: TID251 a test's own
@@ -374,16 +376,19 @@ def test_rate_and_silence(case: dict[str, Any]) -> None:
     bounds = rate_bounds(p["baseline_images"], p["baseline_minutes"], p["phi"])
     close([bounds.low, bounds.high], [expected["rate_lo"], expected["rate_hi"]])
     signal = Signal(RATE_LOG_WEIGHTS, p["log_threshold"])
-    expected_images, silent = [], []
-    waited = 0.0
-    limit = silence_limit(bounds, BUDGET.minutes, BUDGET.shares.silence)
+    normal = Normal(np.zeros(48), np.ones(48), 1.0, None)
+    watched = Baseline(days=1, pooled=normal, segments={}, rates=(bounds,) * 168)
+    waited, silent = [], []
+    last = start = datetime(2026, 1, 5, tzinfo=UTC)
     for t, n in enumerate(case["input"]["n"]):
         signal.tick(t, p["minutes"], p["minutes"], rate_increments(n, p["minutes"], bounds))
-        waited = 0.0 if n else waited + bounds.low * p["minutes"] / bounds.phi
-        expected_images.append(waited)
-        silent.append(waited >= limit)
+        now = start + timedelta(minutes=p["minutes"] * (t + 1))
+        last = now if n else last
+        found = silence(watched, BUDGET, last_image=last, now=now)
+        waited.append(found.expected)
+        silent.append(found.silent)
     signal.matches(expected)
-    close(expected_images, expected["expected_images"])
+    close(waited, expected["expected_images"])
     assert runs(silent) == expected["no_data"]
 
 
