@@ -1,1 +1,1 @@
-"""Pure maths on counts and scores: threshold, histogram edges, roll-ups."""
+"""Pure maths on counts and scores: threshold, histogram edges, roll-ups, the detector of shifts."""

@@ -53,10 +53,17 @@ def clopper_pearson(k: float, n: float, *, level: float = 0.95) -> tuple[float, 
     """
     if n <= 0:
         raise ValueError(f"n = {n}: no data has no interval")
+    low, high = clopper_pearson_bounds(np.array([float(k)]), np.array([float(n)]), level=level)
+    return float(low[0]), float(high[0])
+
+
+def clopper_pearson_bounds(k: Float64s, n: Float64s, *, level: float = 0.95) -> tuple[Float64s, Float64s]:
+    """The same of many proportions, (S,) each; all n must be above 0."""
     tail = (1 - level) / 2
-    lo = 0.0 if k <= 0 else float(betaincinv(k, n - k + 1, tail))
-    hi = 1.0 if k >= n else float(betaincinv(k + 1, n - k, 1 - tail))
-    return lo, hi
+    some, not_all = k > 0, k < n
+    low = np.where(some, betaincinv(np.where(some, k, 1), n - k + 1, tail), 0.0)
+    high = np.where(not_all, betaincinv(k + 1, np.where(not_all, n - k, 1), 1 - tail), 1.0)
+    return low, high
 
 
 def promise(n: int, alpha: float) -> str:

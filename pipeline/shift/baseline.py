@@ -1,0 +1,216 @@
+"""Normal traffic, from ticks that a person accepted: flag rates by the hour, dispersion, wandering, volume.
+
+Hours are UTC. Every bound is one that normal traffic stays within, so that the detector's promise
+holds through nights, weekends and slow wandering, and not only for the calibration images.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import numpy as np
+from scipy.special import betaincinv
+
+from pipeline.records import Float64s, Ints
+from pipeline.shift.coverage import CoverageReference
+from pipeline.shift.dispersion import class_dispersion, stream_dispersion, upper_half
+from pipeline.shift.signals import HISTOGRAM_NEEDS, RateBounds, histogram_library, rate_bounds
+
+HOUR_US = 3_600_000_000
+_THURSDAY = 3  # the weekday of 1970-01-01
+_SATURDAY = 5
+HOURS_OF_WEEK, HOURS_OF_DAY = 168, 24
+
+BIN_IMAGES = 500  # below, an hour's bin borrows from its neighbours, and an hour is joined with the next
+_NEIGHBOURS = 3  # hours to either side that a bin may borrow from
+_LEVEL = 0.95
+_WANDER = 0.99  # quantile of the accepted hourly rates; a rate that wanders over hours escapes D and the table
+DISPERSION_DAYS = 3  # accepted days from which D is known
+_WEEKS_FOR_HOURS_OF_WEEK = 4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Accepted:
+    """Consecutive accepted ticks of one stream, with those that had no images."""
+
+    starts: Ints  # (T,) microseconds since 1970, UTC
+    n: Float64s  # (T,)
+    k: Float64s  # (T,) flags
+    histograms: Float64s  # (T, 18)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Normal:
+    """What one stream's traffic stays within."""
+
+    high: Float64s  # (48,) flag rate by hour of day, weekdays first; 0 where unknown. Read of segments
+    low: Float64s  # (48,); 1 where unknown. Read of all traffic
+    d: float
+    penalty: Float64s | None  # (30,) of the histogram's components; None where the reference has none
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Baseline:
+    """Normal traffic of a deployment's reference."""
+
+    days: int  # accepted
+    pooled: Normal
+    segments: Mapping[str, Normal]
+    rates: tuple[RateBounds | None, ...] = (None,) * HOURS_OF_WEEK  # pooled, by hour of week
+    class_counts: Ints | None = None
+    d_classes: float = 1.0
+    coverage: CoverageReference | None = field(default=None, repr=False)  # from 999 accepted blocks
+
+    def of(self, segment: str) -> Normal | None:
+        """The segment's own; None where it was not accepted."""
+        return self.segments.get(segment)
+
+
+def hour_of_week(starts: Ints) -> Ints:
+    """0..167 from Monday 00:00 UTC; starts in microseconds since 1970."""
+    hours = np.asarray(starts) // HOUR_US
+    return (hours // 24 + _THURSDAY) % 7 * 24 + hours % 24
+
+
+def hour_bin(starts: Ints) -> Ints:
+    """0..47: hour of day, weekdays before weekends."""
+    hour = hour_of_week(starts)
+    return hour % 24 + 24 * (hour // 24 >= _SATURDAY)
+
+
+def hour_of(at: datetime) -> tuple[int, int]:
+    """Hour of week and hour bin of an aware time."""
+    at = at.astimezone(UTC)
+    return at.weekday() * 24 + at.hour, at.hour + 24 * (at.weekday() >= _SATURDAY)
+
+
+def baseline(
+    pooled: Accepted,
+    segments: Mapping[str, Accepted],
+    *,
+    n_cal: int,
+    minutes: float,
+    class_counts: Ints | None = None,
+    coverage: CoverageReference | None = None,
+) -> Baseline:
+    """The baseline of accepted ticks of `minutes` each.
+
+    Args:
+        class_counts: (T, K) of all traffic, where the reference's classes are watched.
+    """
+    model = _by_hour(pooled)
+    shares = class_counts.sum(axis=0) / max(class_counts.sum(), 1) if class_counts is not None else None
+    return Baseline(
+        days=len(np.unique(pooled.starts // (24 * HOUR_US))),
+        pooled=normal(pooled, model, n_cal),
+        segments={name: normal(ticks, model, n_cal) for name, ticks in segments.items()},
+        rates=hourly_rates(pooled.starts, pooled.n, minutes),
+        class_counts=None if class_counts is None else class_counts.sum(axis=0),
+        d_classes=1.0 if class_counts is None or shares is None else class_dispersion(class_counts, shares),
+        coverage=coverage,
+    )
+
+
+def normal(ticks: Accepted, model: tuple[Float64s, Float64s], n_cal: int) -> Normal:
+    """What one stream stays within; `model` is (k, n) by hour bin of all traffic, for hours with few images."""
+    k, n = _borrowed(*_by_hour(ticks), *model)
+    known = n > 0
+    bins = hour_bin(ticks.starts)
+    rate = np.divide(k, n, out=np.full(len(n), ticks.k.sum() / max(ticks.n.sum(), 1)), where=known)
+    upper = np.bincount(bins, upper_half(ticks.histograms), 48)
+    upper_rate = upper / np.maximum(np.bincount(bins, ticks.histograms.sum(axis=1), 48), 1)
+    d = stream_dispersion(ticks.n, ticks.k, rate[bins], ticks.histograms, upper_rate[bins])
+    most, least = _wandering(ticks, d)
+    high = np.where(known, betaincinv(k / d + 1, np.maximum((n - k) / d, 1e-9), _LEVEL), 0.0)
+    low = np.where(known & (k > 0), betaincinv(np.maximum(k / d, 1e-9), (n - k) / d + 1, 1 - _LEVEL), 0.0)
+    low = np.where(known, low, 1.0)
+    return Normal(np.maximum(high, most), np.minimum(low, least), d, _penalty(ticks, d, n_cal))
+
+
+def hourly_rates(starts: Ints, n: Float64s, minutes: float) -> tuple[RateBounds | None, ...]:
+    """λ^± and φ by hour of week; by hour of day below four weeks. None for hours that were not accepted."""
+    weeks = (int(starts[-1]) - int(starts[0])) / (7 * 24 * HOUR_US) if len(starts) else 0
+    period = HOURS_OF_WEEK if weeks >= _WEEKS_FOR_HOURS_OF_WEEK - 1e-2 else HOURS_OF_DAY
+    hours = hour_of_week(starts) % period
+    found: list[RateBounds | None] = []
+    for hour in range(period):
+        counts = n[hours == hour]
+        mean = counts.mean() if len(counts) else 0.0
+        phi = max(1.0, float(counts.var() / mean)) if mean > 0 else 1.0
+        found.append(rate_bounds(float(counts.sum()), len(counts) * minutes, phi) if len(counts) else None)
+    return tuple(found) * (HOURS_OF_WEEK // period)
+
+
+def _by_hour(ticks: Accepted) -> tuple[Float64s, Float64s]:
+    bins = hour_bin(ticks.starts)
+    return np.bincount(bins, ticks.k, 48).astype(np.float64), np.bincount(bins, ticks.n, 48).astype(np.float64)
+
+
+def _borrowed(k: Float64s, n: Float64s, model_k: Float64s, model_n: Float64s) -> tuple[Float64s, Float64s]:
+    """(k, n) of each bin from 500 images at least: its own, with neighbouring hours, or the model's; else (0, 0)."""
+    found_k, found_n = np.zeros(48), np.zeros(48)
+    for of_k, of_n in ((k, n), (model_k, model_n)):
+        for reach in range(_NEIGHBOURS + 1):
+            wide_k, wide_n = _widened(of_k, reach), _widened(of_n, reach)
+            take = (found_n == 0) & (wide_n >= BIN_IMAGES)
+            found_k[take], found_n[take] = wide_k[take], wide_n[take]
+    return found_k, found_n
+
+
+def _widened(values: Float64s, reach: int) -> Float64s:
+    """Sums over the hours within reach, around the clock, of weekdays and weekends apart."""
+    days = values.reshape(2, HOURS_OF_DAY)
+    return sum((np.roll(days, shift, axis=1) for shift in range(-reach, reach + 1)), np.zeros_like(days)).reshape(-1)
+
+
+def _hours(ticks: Accepted, d: float) -> Ints:
+    """The group of each tick: clock hours, joined until they hold 500 effective images. −1 past the last full one."""
+    hours = np.cumsum(np.diff(ticks.starts // HOUR_US, prepend=ticks.starts[0] // HOUR_US) != 0)
+    n = np.bincount(hours, ticks.n) / d
+    group, held, groups = 0, 0.0, np.empty(len(n), dtype=np.int64)
+    for hour, images in enumerate(n.tolist()):
+        groups[hour] = group
+        held += images
+        if held >= BIN_IMAGES:
+            group, held = group + 1, 0.0
+    groups[groups == group] = -1
+    of_ticks: Ints = groups[hours]
+    return of_ticks
+
+
+def _wandering(ticks: Accepted, d: float) -> tuple[float, float]:
+    """The .99 and .01 quantiles of the accepted hourly flag rates; (0, 1) where no hour had enough images."""
+    groups = _hours(ticks, d)
+    full = groups >= 0
+    if not full.any():
+        return 0.0, 1.0
+    rates = np.bincount(groups[full], ticks.k[full]) / np.bincount(groups[full], ticks.n[full])
+    return float(np.quantile(rates, _WANDER)), float(np.quantile(rates, 1 - _WANDER))
+
+
+def _penalty(ticks: Accepted, d: float, n_cal: int) -> Float64s | None:
+    """What each component of the histogram pays per image: log of the most that E[g_j] is in normal traffic, (30,).
+
+    At least the reference's own penalty; else the largest hourly mean of g_j, with the sampling noise taken out
+    of the spread of these means: 30 components would pay for chance alone. A departure from the detector's
+    specification, which has no histogram of accepted traffic: against the calibration images alone every night
+    whose scores differ from the day's is a shift.
+    """
+    if n_cal < HISTOGRAM_NEEDS:
+        return None
+    library = histogram_library(n_cal)
+    groups = _hours(ticks, d)
+    full = groups >= 0
+    counts = np.stack([np.bincount(groups[full], ticks.histograms[full, b]) for b in range(ticks.histograms.shape[1])])
+    if not counts.size or not counts.sum(axis=0).all():
+        return library.penalty
+    g = np.exp(library.log_ratios)
+    n = counts.sum(axis=0)
+    means = g @ counts / n
+    noise = ((g**2 @ counts / n - means**2) * d / n).mean(axis=1)
+    spread = means.var(axis=1)
+    real = np.sqrt(np.clip(1 - np.divide(noise, spread, out=np.ones_like(noise), where=spread > 0), 0, 1))
+    centre = means.mean(axis=1)
+    most = centre + real * (means.max(axis=1) - centre)
+    penalty: Float64s = np.maximum(library.penalty, np.log(most))
+    return penalty
