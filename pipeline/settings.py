@@ -74,6 +74,25 @@ class RetentionSettings(_Section):
         return timedelta(days=self.days)
 
 
+class MonitorSettings(_Section):
+    """How often the monitor looks, and how long it waits for what comes late."""
+
+    interval_seconds: float = Field(10, gt=0)
+    lateness_seconds: float = Field(30, ge=0)
+    idle_seconds: float = Field(120, gt=0)
+    revise_hours: float = Field(24, ge=1)
+    max_segments: int = Field(1000, gt=0)
+
+
+class TickSettings(_Section):
+    """How long ticks of each length are kept."""
+
+    minute_days: float = Field(14, gt=0)
+    five_minute_days: float = Field(90, gt=0)
+    hour_days: float = Field(730, gt=0)
+    day_days: float = Field(3650, gt=0)
+
+
 class HttpSettings(_Section):
     """Where probes and scrapes are answered."""
 
@@ -103,6 +122,8 @@ class Settings(BaseSettings):
     worker: WorkerSettings = WorkerSettings()
     samples: SampleSettings = SampleSettings()
     retention: RetentionSettings = RetentionSettings()
+    monitor: MonitorSettings = MonitorSettings()
+    ticks: TickSettings = TickSettings()
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()
 
@@ -236,6 +257,19 @@ TEMPLATE = """\
 # per_segment_and_minute = 4  # the strangest so many, and as many random ones
 # pictures = true             # false keeps no image at all: no thumbnail, no features, no logits
 # max_samples = 200000        # the oldest go first
+
+[monitor]
+# interval_seconds = 10       # how often it looks for what is due
+# lateness_seconds = 30       # a minute is evaluated so long after its end, event time; what comes later revises it
+# idle_seconds = 120          # a partition that brings nothing for so long holds no minute open
+# revise_hours = 24           # images of older minutes only change the charts
+# max_segments = 1000         # later segments are counted as "other"
+
+[ticks]                       # how long the sums of a minute, five minutes, an hour, a day are kept
+# minute_days = 14
+# five_minute_days = 90
+# hour_days = 730
+# day_days = 3650
 
 [http]
 # listen = "127.0.0.1:9108"   # /livez, /readyz, /metrics, /version; 0.0.0.0:9108 for other machines, or "off"

@@ -1,0 +1,283 @@
+"""Evaluate: complete ticks go through their detectors, once and in order; what late parts revised is replayed.
+
+Read, compute without a transaction, then store state, verdicts and position together.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Engine
+
+from pipeline.shift.folding import TICK, Tick, completeness, floor
+from pipeline.shift.verdict import Decision, Evaluator, Transition, Verdict
+from pipeline.storage.engine import reading
+from pipeline.storage.monitoring import Watched, claim, read_position, reference_names, stream_clocks
+from pipeline.storage.ticks import Minute, first_start, read_minutes, segment_names
+from pipeline.storage.verdicts import (
+    DetectorState,
+    add_transitions,
+    checkpoint_positions,
+    put_state,
+    put_verdicts,
+    read_checkpoint,
+    read_states,
+    replace_checkpoints,
+)
+
+#: A new detector of a reference; None where none can judge it.
+NewEvaluator = Callable[[Watched, int], Evaluator | None]
+
+_CHECKPOINT_MINUTES = 60
+_MAX_TICKS = 240  # of one transaction
+_MAX_ROWS = 20_000  # of ticks in memory at once
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to wait for what comes late."""
+
+    lateness: timedelta = timedelta(seconds=30)  # a tick is due so long after its end, event time
+    idle: timedelta = timedelta(minutes=2)  # a partition silent for longer holds no tick open, processing time
+    revise: timedelta = timedelta(hours=24)  # evidence is replayed for ticks at most so old, event time
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One tick of one reference has been judged, or its revision has."""
+
+    deployment: str
+    reference: str
+    tick: datetime
+    n: int
+    flags: int
+    revision: bool
+    transitions: tuple[Transition, ...]
+
+    def as_lines(self) -> Iterator[dict[str, Any]]:
+        """One line for the tick and one for each transition."""
+        which = {"deployment": self.deployment, "reference": self.reference, "start": self.tick}
+        yield {**which, "minutes": 1, "n": self.n, "flagged": self.flags, "revision": self.revision}
+        for change in self.transitions:
+            yield {**which, "from": change.from_state, **asdict(change.verdict)}
+
+
+@dataclass(slots=True)
+class _Bench:
+    """One detector at work, and what it has said since it was read."""
+
+    evaluator: Evaluator
+    floor: datetime
+    checkpoints: dict[datetime, bytes] = field(default_factory=dict)
+    verdicts: dict[str, Verdict] = field(default_factory=dict)
+    transitions: list[Transition] = field(default_factory=list)
+
+    def take(self, tick: Tick) -> Decision:
+        decision = self.evaluator.step(tick)
+        self.note(decision, tick.end)
+        self.keep_hour(tick.end)
+        return decision
+
+    def keep_hour(self, position: datetime) -> None:
+        if floor(position, _CHECKPOINT_MINUTES) == position:
+            self.checkpoints[position] = self.evaluator.snapshot()
+
+    def note(self, decision: Decision, position: datetime) -> None:
+        self.verdicts |= {verdict.stream: verdict for verdict in decision.verdicts}
+        self.transitions += decision.transitions
+        if decision.transitions:  # what led to it has been answered: older ticks are not replayed any more
+            self.checkpoints[position] = self.evaluator.snapshot()
+            self.floor = position
+
+
+def judge_due(
+    engine: Engine, deployment: Watched, new_evaluator: NewEvaluator, patience: Patience, *, now: datetime
+) -> list[Judged] | None:
+    """Evaluate the oldest ticks that are due; None: none is. Raises Superseded where another monitor was quicker."""
+    with reading(engine).connect() as conn:
+        position = read_position(conn, deployment.id)
+        assert position is not None
+        complete = completeness(
+            stream_clocks(conn, deployment.id), now=now, idle=patience.idle, lateness=patience.lateness
+        )
+        start = position.evaluated_until or first_start(conn, deployment.id, 1)
+        if complete is None or start is None or complete.until <= start:
+            return None
+        names, references = segment_names(conn, deployment.id), reference_names(conn)
+        end = min(complete.until, start + _span(names))
+        minutes = read_minutes(conn, deployment.id, start, end)
+        states = read_states(conn, deployment.id)
+        positions = checkpoint_positions(conn, deployment.id)
+    benches: dict[int, _Bench] = {}
+    judged: list[Judged] = []
+    for at in _each(start, end, TICK):
+        for reference_id in _present(minutes.get(at, {}), deployment, states, benches):
+            tick = _tick(at, minutes.get(at, {}).get(reference_id), names)
+            if reference_id not in benches:
+                bench = _seated(deployment, reference_id, new_evaluator, states.get(reference_id), at)
+                if bench is not None:
+                    benches[reference_id] = bench
+            decision = benches[reference_id].take(tick) if reference_id in benches else Decision()
+            judged.append(_line(deployment, references[reference_id], tick, decision))
+    watermark = max(complete.watermark, position.watermark or complete.watermark)
+    with engine.begin() as conn:
+        claim(conn, position, now=now, evaluated_until=end, watermark=watermark)
+        for reference_id, bench in benches.items():
+            old = [at for at in positions.get(reference_id, ()) if at < end - patience.revise]
+            kept = {*positions.get(reference_id, ()), *bench.checkpoints} - {*old}
+            bench.floor = max(bench.floor, min(kept, default=end))
+            state = states.get(reference_id)
+            _store(conn, deployment, reference_id, bench, old, None if state is None else state.revised_from, now)
+    return judged
+
+
+def judge_revised(
+    engine: Engine, deployment: Watched, new_evaluator: NewEvaluator, *, now: datetime
+) -> list[Judged] | None:
+    """Replay one reference's ticks from the oldest revised one, and decide once; None: nothing was revised.
+
+    Raises Superseded where another monitor was quicker.
+    """
+    with reading(engine).connect() as conn:
+        position = read_position(conn, deployment.id)
+        assert position is not None
+        state = next((s for s in read_states(conn, deployment.id).values() if s.revised_from is not None), None)
+        if state is None or position.evaluated_until is None:
+            return None
+        positions = checkpoint_positions(conn, deployment.id).get(state.reference_id, [])
+        references = reference_names(conn)
+        replay = _replay(conn, deployment, new_evaluator, state, positions, position.evaluated_until)
+    if replay is None:  # a transition came between the part and its replay, or nobody judges any more
+        with engine.begin() as conn:
+            claim(conn, position, now=now)
+            put_state(conn, deployment.id, replace(state, revised_from=None), now=now)
+        return []
+    bench, newest, stale = replay
+    decision = bench.evaluator.decide()
+    bench.note(decision, position.evaluated_until)
+    with engine.begin() as conn:
+        claim(conn, position, now=now)
+        _store(conn, deployment, state.reference_id, bench, stale, None, now)
+    return [_line(deployment, references[state.reference_id], newest, decision, revision=True)]
+
+
+def judge_silence(engine: Engine, deployment: Watched, new_evaluator: NewEvaluator, *, now: datetime) -> list[Judged]:
+    """Ask the detector of the reference that scores now whether images are missing; store what has changed.
+
+    Raises Superseded where another monitor was quicker.
+    """
+    with reading(engine).connect() as conn:
+        position = read_position(conn, deployment.id)
+        state = read_states(conn, deployment.id).get(deployment.reference_id)
+        references = reference_names(conn)
+    if position is None or position.evaluated_until is None or position.fed_at is None or state is None:
+        return []
+    bench = _seated(deployment, deployment.reference_id, new_evaluator, state, position.evaluated_until)
+    if bench is None:
+        return []
+    decision = bench.evaluator.silence(max(now, position.fed_at), position.fed_at)
+    if not decision.transitions:
+        return []
+    bench.note(decision, position.evaluated_until)
+    with engine.begin() as conn:
+        claim(conn, position, now=now)
+        _store(conn, deployment, deployment.reference_id, bench, (), state.revised_from, now)
+    newest = _tick(position.evaluated_until - TICK, None, {})
+    return [_line(deployment, references[deployment.reference_id], newest, decision)]
+
+
+def _seated(
+    deployment: Watched, reference_id: int, new_evaluator: NewEvaluator, state: DetectorState | None, start: datetime
+) -> _Bench | None:
+    """The detector as it was left; a new one begins with a checkpoint, so that its first ticks can be replayed."""
+    evaluator = new_evaluator(deployment, reference_id)
+    if evaluator is None:
+        return None
+    if state is None:
+        return _Bench(evaluator, start, {start: evaluator.snapshot()})
+    evaluator.restore(state.content)
+    return _Bench(evaluator, state.replay_floor)
+
+
+def _present(
+    minute: Mapping[int, Minute], deployment: Watched, states: Mapping[int, object], benches: Mapping[int, object]
+) -> list[int]:
+    """References with images in a minute, and the one that scores now also without, once it has begun."""
+    current = deployment.reference_id
+    return sorted({*minute, current} if current in states or current in benches else {*minute})
+
+
+def _replay(
+    conn: Connection,
+    deployment: Watched,
+    new_evaluator: NewEvaluator,
+    state: DetectorState,
+    positions: Sequence[datetime],
+    end: datetime,
+) -> tuple[_Bench, Tick, list[datetime]] | None:
+    """The detector with the revised ticks taken in, the newest of them, and which checkpoints that made stale."""
+    revised_from, evaluator = state.revised_from, new_evaluator(deployment, state.reference_id)
+    if evaluator is None or revised_from is None or revised_from < state.replay_floor:
+        return None
+    base = max((at for at in positions if at <= revised_from), default=None)
+    if base is None:
+        return None
+    evaluator.restore(read_checkpoint(conn, deployment.id, state.reference_id, base))
+    bench, newest = _Bench(evaluator, state.replay_floor), _tick(end - TICK, None, {})
+    for tick in _ticks_again(conn, deployment, state.reference_id, base, end):
+        evaluator.advance(tick)
+        bench.keep_hour(tick.end)
+        newest = tick
+    return bench, newest, [at for at in positions if at > base]
+
+
+def _ticks_again(
+    conn: Connection, deployment: Watched, reference_id: int, start: datetime, end: datetime
+) -> Iterator[Tick]:
+    names = segment_names(conn, deployment.id)
+    span = _span(names)
+    for first in _each(start, end, span):
+        last = min(end, first + span)
+        minutes = read_minutes(conn, deployment.id, first, last)
+        for at in _each(first, last, TICK):
+            minute = minutes.get(at, {}).get(reference_id)
+            if minute is not None or reference_id == deployment.reference_id:
+                yield _tick(at, minute, names)
+
+
+def _store(
+    conn: Connection,
+    deployment: Watched,
+    reference_id: int,
+    bench: _Bench,
+    dropped: Sequence[datetime],
+    revised_from: datetime | None,
+    now: datetime,
+) -> None:
+    state = DetectorState(reference_id, bench.evaluator.snapshot(), bench.floor, revised_from)
+    put_state(conn, deployment.id, state, now=now)
+    replace_checkpoints(conn, deployment.id, reference_id, dropped, bench.checkpoints)
+    put_verdicts(conn, deployment.id, reference_id, list(bench.verdicts.values()))
+    add_transitions(conn, deployment.id, reference_id, bench.transitions, now=now)
+
+
+def _span(names: Mapping[int, str]) -> timedelta:
+    return TICK * min(_MAX_TICKS, max(1, _MAX_ROWS // (len(names) + 1)))
+
+
+def _each(start: datetime, end: datetime, step: timedelta) -> Iterator[datetime]:
+    while start < end:
+        yield start
+        start += step
+
+
+def _tick(start: datetime, minute: Minute | None, names: Mapping[int, str]) -> Tick:
+    if minute is None:
+        return Tick(start, 1, None, {})
+    return Tick(start, 1, minute.pooled, {names[key]: counts for key, counts in minute.segments.items()})
+
+
+def _line(deployment: Watched, reference: str, tick: Tick, decision: Decision, *, revision: bool = False) -> Judged:
+    n, flags = (0, 0) if tick.pooled is None else (tick.pooled.n, tick.pooled.flags)
+    return Judged(deployment.name, reference, tick.start, n, flags, revision, tuple(decision.transitions))

@@ -1,0 +1,212 @@
+"""Ticks and the parts they are folded from. Reading a part and deleting exactly it are two halves of one fold."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from itertools import groupby
+from typing import NamedTuple
+
+import numpy as np
+from sqlalchemy import ColumnElement, Connection, case, delete, func, select, tuple_
+
+from pipeline.shift.folding import LEVELS, POOLED, Counts, Part, TickKey
+from pipeline.shift.rollup import RollUp, decode, encode
+from pipeline.storage.conflicts import insert_or
+from pipeline.storage.schema import RollUpPartRow, SegmentRow, TickRow
+
+_KEY = (TickRow.deployment_id, TickRow.reference_id, TickRow.minutes, TickRow.segment_id, TickRow.start)
+_COLUMNS = ("n", "flags", "repeats", "late_clocks", "score_sum", "score_squares", "energy_sum")
+
+
+class StoredTick(NamedTuple):
+    """A roll-up and how often it was changed after it was complete."""
+
+    sums: RollUp
+    revision: int
+
+
+class Minute(NamedTuple):
+    """One reference's minute; segments by key."""
+
+    segments: dict[int, Counts]
+    pooled: RollUp | None = None
+
+
+class TickRetention(NamedTuple):
+    """How long ticks of each level are kept."""
+
+    minute: timedelta = timedelta(days=14)
+    five_minutes: timedelta = timedelta(days=90)
+    hour: timedelta = timedelta(days=730)
+    day: timedelta = timedelta(days=3650)
+
+
+def read_parts(conn: Connection, deployment_id: int, *, limit: int) -> list[Part]:
+    """The oldest parts, by tick and key. Keys become visible out of order: fold what is read, delete what is folded."""
+    rows = conn.execute(
+        select(
+            RollUpPartRow.id,
+            RollUpPartRow.reference_id,
+            RollUpPartRow.segment_id,
+            RollUpPartRow.tick,
+            RollUpPartRow.content,
+        )
+        .where(RollUpPartRow.deployment_id == deployment_id)
+        .order_by(RollUpPartRow.tick, RollUpPartRow.id)
+        .limit(limit)
+    )
+    return [Part(row.id, row.reference_id, row.segment_id or POOLED, row.tick, decode(row.content)) for row in rows]
+
+
+def delete_parts(conn: Connection, ids: Sequence[int]) -> int:
+    """Delete parts; return how many were there."""
+    return conn.execute(delete(RollUpPartRow).where(RollUpPartRow.id.in_(ids))).rowcount
+
+
+def first_beyond_cap(conn: Connection, deployment_id: int, cap: int) -> int | None:
+    """The key of the first segment beyond the cap, counted in the order in which they came; None: there is none."""
+    return conn.scalar(
+        select(SegmentRow.id)
+        .where(SegmentRow.deployment_id == deployment_id)
+        .order_by(SegmentRow.id)
+        .offset(cap)
+        .limit(1)
+    )
+
+
+def segment_names(conn: Connection, deployment_id: int) -> dict[int, str]:
+    """Names by key."""
+    rows = conn.execute(select(SegmentRow.id, SegmentRow.name).where(SegmentRow.deployment_id == deployment_id))
+    return {row.id: row.name for row in rows}
+
+
+def read_ticks(conn: Connection, deployment_id: int, keys: Iterable[TickKey]) -> dict[TickKey, StoredTick]:
+    """The ticks of these keys, as far as there are any."""
+    found: dict[TickKey, StoredTick] = {}
+    for (start, minutes, reference_id), group in groupby(sorted(set(keys)), key=lambda key: key[:3]):
+        rows = conn.execute(
+            select(TickRow.segment_id, TickRow.revision, TickRow.content).where(
+                TickRow.deployment_id == deployment_id,
+                TickRow.reference_id == reference_id,
+                TickRow.minutes == minutes,
+                TickRow.segment_id.in_([key.segment_id for key in group]),
+                TickRow.start == start,
+            )
+        )
+        for row in rows:
+            key = TickKey(start, minutes, reference_id, row.segment_id)
+            found[key] = StoredTick(decode(row.content), row.revision)
+    return found
+
+
+def put_ticks(conn: Connection, deployment_id: int, ticks: Mapping[TickKey, StoredTick]) -> None:
+    """Write ticks, in place of those with the same keys."""
+    if not ticks:
+        return
+    statement = insert_or(conn, TickRow)
+    changing = ("revision", *_COLUMNS, "histogram", "content")
+    upsert = statement.on_conflict_do_update(
+        index_elements=_KEY, set_={name: statement.excluded[name] for name in changing}
+    )
+    conn.execute(upsert, [_values(deployment_id, key, tick) for key, tick in ticks.items()])
+
+
+def first_start(
+    conn: Connection, deployment_id: int, minutes: int, *, from_: datetime | None = None
+) -> datetime | None:
+    """The start of the oldest tick of a level, at or after a time."""
+    statement = select(func.min(TickRow.start)).where(
+        TickRow.deployment_id == deployment_id, TickRow.minutes == minutes
+    )
+    return conn.scalar(statement if from_ is None else statement.where(TickRow.start >= from_))
+
+
+def read_minutes(
+    conn: Connection, deployment_id: int, start: datetime, end: datetime
+) -> dict[datetime, dict[int, Minute]]:
+    """What the detectors read of the minutes with start <= tick < end: by start, then by reference."""
+    content = case((TickRow.segment_id == POOLED, TickRow.content))  # of segments, counts are enough
+    rows = conn.execute(
+        select(
+            TickRow.start,
+            TickRow.reference_id,
+            TickRow.segment_id,
+            TickRow.n,
+            TickRow.flags,
+            TickRow.histogram,
+            content.label("content"),
+        )
+        .where(*_in_range(deployment_id, 1, start, end))
+        .order_by(TickRow.start)
+    )
+    found: dict[datetime, dict[int, Minute]] = {}
+    for row in rows:
+        minute = found.setdefault(row.start, {}).setdefault(row.reference_id, Minute({}))
+        if row.content is None:
+            histogram = np.frombuffer(row.histogram, "<u4").astype(np.int64)
+            minute.segments[row.segment_id] = Counts(row.n, row.flags, histogram)
+        else:
+            found[row.start][row.reference_id] = minute._replace(pooled=decode(row.content))
+    return found
+
+
+def stream_level(
+    conn: Connection, deployment_id: int, minutes: int, start: datetime, end: datetime
+) -> Iterator[tuple[TickKey, RollUp]]:
+    """Ticks of a level with start <= tick < end, by reference, segment and start, in constant memory."""
+    rows = conn.execution_options(yield_per=500).execute(
+        select(TickRow.start, TickRow.reference_id, TickRow.segment_id, TickRow.content)
+        .where(*_in_range(deployment_id, minutes, start, end))
+        .order_by(TickRow.reference_id, TickRow.segment_id, TickRow.start)
+    )
+    for row in rows:
+        yield TickKey(row.start, minutes, row.reference_id, row.segment_id), decode(row.content)
+
+
+def delete_expired_ticks(
+    conn: Connection,
+    deployment_id: int,
+    keep: TickRetention,
+    *,
+    now: datetime,
+    needed_from: Mapping[int, datetime],
+    chunk: int,
+) -> int:
+    """Delete at most `chunk` ticks of each level that are too old; return how many.
+
+    Never what is still to be evaluated, replayed or made into a coarser level: `needed_from`, by minutes.
+    """
+    deleted = 0
+    for minutes, age in zip(LEVELS, keep, strict=True):
+        if minutes not in needed_from:
+            continue
+        old = (
+            select(*_KEY)
+            .where(
+                TickRow.deployment_id == deployment_id,
+                TickRow.minutes == minutes,
+                TickRow.start < min(now - age, needed_from[minutes]),
+            )
+            .limit(chunk)
+        )
+        deleted += conn.execute(delete(TickRow).where(tuple_(*_KEY).in_(old))).rowcount
+    return deleted
+
+
+def _values(deployment_id: int, key: TickKey, tick: StoredTick) -> dict[str, object]:
+    return {
+        "deployment_id": deployment_id,
+        **key._asdict(),
+        "revision": tick.revision,
+        **{name: getattr(tick.sums, name) for name in _COLUMNS},
+        "histogram": tick.sums.histogram.astype("<u4").tobytes(),
+        "content": encode(tick.sums),
+    }
+
+
+def _in_range(deployment_id: int, minutes: int, start: datetime, end: datetime) -> tuple[ColumnElement[bool], ...]:
+    return (
+        TickRow.deployment_id == deployment_id,
+        TickRow.minutes == minutes,
+        TickRow.start >= start,
+        TickRow.start < end,
+    )
