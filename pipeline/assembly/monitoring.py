@@ -165,6 +165,7 @@ def _keep_running(monitor: Monitor, beating: _Beating, interval: timedelta, stop
     def run() -> None:
         beating()
         beating.retry(monitor.run, lambda: not stop.is_set(), asks=("database",))
+        beating()
 
     def hear(event: JobExecutionEvent) -> None:
         monitor.work.runs[_OUTCOMES[event.code]] += 1
