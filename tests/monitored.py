@@ -37,7 +37,7 @@ from tests.faults.scored import reference
 
 T0 = datetime(2026, 11, 24, 0, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
-LIMITS = Limits(Patience(lateness=timedelta(0)), TickRetention())
+LIMITS = Limits(Patience(lateness=timedelta(0), idle=timedelta(hours=12)), TickRetention())
 EDGES, FINE_EDGES = np.linspace(0.05, 0.95, 17), np.linspace(-1, 2, 255)
 
 

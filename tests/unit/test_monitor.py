@@ -173,10 +173,11 @@ def test_an_idle_partition_holds_no_tick_open(database_url: str) -> None:
     traffic = Traffic(engine, partitions=2)
     traffic.minutes(10)
     traffic.move(T0 + 3 * MINUTE, at=T0 + 9 * MINUTE, partition=1)
-    monitor(engine, T0 + 10 * MINUTE).run()
+    limits = replace(LIMITS, patience=Patience(lateness=timedelta(0), idle=2 * MINUTE))
+    monitor(engine, T0 + 10 * MINUTE, limits=limits).run()
     assert traffic.column("evaluated_until") == T0 + 3 * MINUTE
     traffic.move(T0 + 10 * MINUTE, at=T0 + 13 * MINUTE)
-    monitor(engine, T0 + 13 * MINUTE).run()  # partition 1 last moved four minutes ago
+    monitor(engine, T0 + 13 * MINUTE, limits=limits).run()  # partition 1 last moved four minutes ago
     assert traffic.column("evaluated_until") == T0 + 10 * MINUTE
     engine.dispose()
 
