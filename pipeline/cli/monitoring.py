@@ -55,7 +55,7 @@ def monitor(
             say=say,
         )
     except OodwatchError as error:
-        if not json_logs:
+        if once or not json_logs:
             raise
         logger.critical(str(error))  # one reason, in one form
         raise typer.Exit(error.exit_code) from error
