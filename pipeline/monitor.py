@@ -163,7 +163,7 @@ class Monitor:
     def _tell(self, judged: list[Judged] | None) -> bool:
         """Report what has just been committed; whether there was anything."""
         for line in judged or ():
-            self.work.ticks += not line.revision
+            self.work.ticks += line.kind == "tick"
             self.work.transitions += len(line.transitions)
             self._report(line)
         return judged is not None

@@ -6,7 +6,7 @@ Read, compute without a transaction, then store state, verdicts and position tog
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import Connection, Engine
 
@@ -45,20 +45,23 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One tick of one reference has been judged, or its revision has."""
+    """A tick of one reference has been judged, or its revision, or the silence since the newest tick."""
+
+    kind: Literal["tick", "revision", "silence"]
 
     deployment: str
     reference: str
     tick: datetime
     n: int
     flags: int
-    revision: bool
     transitions: tuple[Transition, ...]
 
     def as_lines(self) -> Iterator[dict[str, Any]]:
-        """One line for the tick and one for each transition."""
+        """One line for the tick, where it is one, and one for each transition."""
         which = {"deployment": self.deployment, "reference": self.reference, "start": self.tick}
-        yield {**which, "minutes": 1, "n": self.n, "flagged": self.flags, "revision": self.revision}
+        if self.kind != "silence":
+            revised = self.kind == "revision"
+            yield {**which, "minutes": 1, "n": self.n, "flagged": self.flags, "revision": revised}
         for change in self.transitions:
             yield {**which, "from": change.from_state, **asdict(change.verdict)}
 
@@ -119,7 +122,7 @@ def judge_due(
                 if bench is not None:
                     benches[reference_id] = bench
             decision = benches[reference_id].take(tick) if reference_id in benches else Decision()
-            judged.append(_line(deployment, references[reference_id], tick, decision))
+            judged.append(_line("tick", deployment, references[reference_id], tick, decision))
     watermark = max(complete.watermark, position.watermark or complete.watermark)
     with engine.begin() as conn:
         claim(conn, position, now=now, evaluated_until=end, watermark=watermark)
@@ -159,7 +162,7 @@ def judge_revised(
     with engine.begin() as conn:
         claim(conn, position, now=now)
         _store(conn, deployment, state.reference_id, bench, stale, None, now)
-    return [_line(deployment, references[state.reference_id], newest, decision, revision=True)]
+    return [_line("revision", deployment, references[state.reference_id], newest, decision)]
 
 
 def judge_silence(engine: Engine, deployment: Watched, new_evaluator: NewEvaluator, *, now: datetime) -> list[Judged]:
@@ -184,7 +187,7 @@ def judge_silence(engine: Engine, deployment: Watched, new_evaluator: NewEvaluat
         claim(conn, position, now=now)
         _store(conn, deployment, deployment.reference_id, bench, (), state.revised_from, now)
     newest = _tick(position.evaluated_until - TICK, None, {})
-    return [_line(deployment, references[deployment.reference_id], newest, decision)]
+    return [_line("silence", deployment, references[deployment.reference_id], newest, decision)]
 
 
 def _seated(
@@ -278,6 +281,8 @@ def _tick(start: datetime, minute: Minute | None, names: Mapping[int, str]) -> T
     return Tick(start, 1, minute.pooled, {names[key]: counts for key, counts in minute.segments.items()})
 
 
-def _line(deployment: Watched, reference: str, tick: Tick, decision: Decision, *, revision: bool = False) -> Judged:
+def _line(
+    kind: Literal["tick", "revision", "silence"], deployment: Watched, reference: str, tick: Tick, decision: Decision
+) -> Judged:
     n, flags = (0, 0) if tick.pooled is None else (tick.pooled.n, tick.pooled.flags)
-    return Judged(deployment.name, reference, tick.start, n, flags, revision, tuple(decision.transitions))
+    return Judged(kind, deployment.name, reference, tick.start, n, flags, tuple(decision.transitions))

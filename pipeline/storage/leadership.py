@@ -13,6 +13,7 @@ from pipeline.storage.postgres import make_session_engine
 from pipeline.storage.schema import LeaseRow, from_microseconds
 
 _LOCK_CLASS = int.from_bytes(b"oodw")
+_NOW = text("SELECT CAST((julianday('now') - 2440587.5) * 86400000000.0 AS INTEGER)")  # microseconds
 
 #: A leader that has been silent for so long, frozen perhaps, leads no more.
 SILENCE = timedelta(seconds=60)
@@ -121,6 +122,3 @@ class Leases:
         """Take the rows away; where that fails they expire."""
         with contextlib.suppress(DBAPIError), self._engine.begin() as conn:
             conn.execute(delete(LeaseRow).where(LeaseRow.holder == self._holder))
-
-
-_NOW = text("SELECT CAST((julianday('now') - 2440587.5) * 86400000000.0 AS INTEGER)")

@@ -9,7 +9,7 @@ import numpy as np
 from sqlalchemy import ColumnElement, Connection, case, delete, func, select, tuple_
 
 from pipeline.shift.folding import LEVELS, POOLED, Counts, Part, TickKey
-from pipeline.shift.rollup import RollUp, decode, encode
+from pipeline.shift.rollup import CorruptRollUp, RollUp, decode, encode
 from pipeline.storage.conflicts import insert_or
 from pipeline.storage.schema import RollUpPartRow, SegmentRow, TickRow
 
@@ -54,7 +54,10 @@ def read_parts(conn: Connection, deployment_id: int, *, limit: int) -> list[Part
         .order_by(RollUpPartRow.tick, RollUpPartRow.id)
         .limit(limit)
     )
-    return [Part(row.id, row.reference_id, row.segment_id or POOLED, row.tick, decode(row.content)) for row in rows]
+    return [
+        Part(row.id, row.reference_id, row.segment_id or POOLED, row.tick, _sums_of(row.id, row.tick, row.content))
+        for row in rows
+    ]
 
 
 def delete_parts(conn: Connection, ids: Sequence[int]) -> int:
@@ -190,6 +193,16 @@ def delete_expired_ticks(
         )
         deleted += conn.execute(delete(TickRow).where(tuple_(*_KEY).in_(old))).rowcount
     return deleted
+
+
+def _sums_of(part_id: int, tick: datetime, content: bytes) -> RollUp:
+    try:
+        return decode(content)
+    except CorruptRollUp as error:
+        raise CorruptRollUp(
+            f"roll-up part {part_id} of tick {tick:%Y-%m-%dT%H:%MZ}: {error}; it was written by another release"
+            " or damaged: run the release that wrote it, or delete the row"
+        ) from error
 
 
 def _values(deployment_id: int, key: TickKey, tick: StoredTick) -> dict[str, object]:

@@ -248,8 +248,8 @@ def test_a_monitor_that_was_overtaken_gives_up_what_it_read_and_reads_anew(datab
     late.run()
     assert late.work.superseded == 1
     assert traffic.stored() == traffic.written
-    assert sorted(line.tick for line in seen if not line.revision) == [T0 + i * MINUTE for i in range(65)]
-    assert sum(line.revision for line in seen) == 1
+    assert sorted(line.tick for line in seen if line.kind == "tick") == [T0 + i * MINUTE for i in range(65)]
+    assert sum(line.kind == "revision" for line in seen) == 1
     for engine in (first, second):
         engine.dispose()
 
@@ -274,7 +274,7 @@ def test_two_monitors_and_a_writer_at_once_fold_every_part_once_and_judge_every_
     last.run()
     assert sum(counts) + last.work.parts == 40 * 4 == traffic.column("folded_parts")
     assert traffic.stored() == traffic.written
-    once = sorted(line.tick for line in seen if not line.revision)
+    once = sorted(line.tick for line in seen if line.kind == "tick")
     assert once == [T0 + i * MINUTE for i in range(40)]
     detector = Adder()
     with engines[0].connect() as conn:

@@ -69,8 +69,10 @@ def test_what_a_worker_has_scored_is_in_the_ticks_that_once_prints(deployment: D
     answer = command("monitor", "--once", "--json", "--database", deployment.database, "--now", later)
     assert answer.code == 0
     printed = lines(answer.out)
-    assert [line["start"] for line in printed] == [iso(begin + minute * MINUTE) for minute in range(6)]
-    assert [line["n"] for line in printed] == [30, 0, 0, 0, 0, 1]
+    assert [(line["start"], line["n"]) for line in printed if line["n"]] == [
+        (iso(begin), 30),
+        (iso(begin + 5 * MINUTE), 1),
+    ]
     assert {line["reference"] for line in printed} == {"tiny-r1"}
 
 

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select, text, update
 
 from pipeline.shift.folding import LEVELS, POOLED, TickKey, floor
-from pipeline.shift.rollup import RollUp, merge
+from pipeline.shift.rollup import CorruptRollUp, RollUp, merge
 from pipeline.stages.judging import Judged, Patience
 from pipeline.storage.engine import open_database
 from pipeline.storage.schema import MonitorRow, TickLevelRow, TickRow, TransitionRow
@@ -110,7 +110,7 @@ def test_a_late_part_revises_its_tick_and_the_detector_ends_as_if_it_had_been_th
         assert {k: v for k, v in late.stored(minutes).items() if k.start < T0 + 120 * MINUTE} == coarser(
             complete, minutes
         )
-    assert [(line.tick, line.revision) for line in seen] == [(T0 + 129 * MINUTE, True)]
+    assert [(line.tick, line.kind) for line in seen] == [(T0 + 129 * MINUTE, "revision")]
     assert count(late, "SELECT sum(revision) FROM tick WHERE minutes = 1") == 2  # the segment's and the pooled one
     assert count(late, "SELECT sum(revision) FROM tick WHERE minutes = 5") == 2
     assert count(late, "SELECT sum(revision) FROM tick WHERE minutes = 60") == 2
@@ -276,3 +276,12 @@ def test_a_run_costs_the_same_after_three_days_as_after_one_hour(traffic: Traffi
     traffic.minutes(1, first=3 * 1440)
     monitor(traffic.engine, T0 + 3 * 1440 * MINUTE).run()
     assert statements(3 * 1440 + 1) == early
+
+
+def test_a_part_that_does_not_decode_is_named_and_nothing_is_lost(traffic: Traffic) -> None:
+    traffic.minutes(1)
+    with traffic.engine.begin() as conn:
+        conn.execute(text("UPDATE roll_up_part SET content = :content WHERE id = 2"), {"content": b"\x09"})
+    with pytest.raises(CorruptRollUp, match="part 2 of tick 2026-11-24T00:00Z: roll-up format 09"):
+        monitor(traffic.engine, T0 + MINUTE).run()
+    assert traffic.parts_left() == 4
