@@ -73,7 +73,7 @@ def fold_parts(engine: Engine, deployment: Watched, *, limit: int, max_segments:
         claim(conn, position, now=now, added=added, fed_at=now)
         if delete_parts(conn, [part.id for part in parts]) != len(parts):
             raise Superseded  # retention has taken some of them
-        put_ticks(conn, deployment.id, ticks)
+        put_ticks(conn, deployment.id, ticks, replaced=known)
         note_revised(conn, deployment.id, revised_from)
     if overflow and not position.overflow_parts:
         logger.error(

@@ -31,7 +31,7 @@ _WRITES = {
     "roll_up_part": "INSERT, UPDATE, DELETE",
     "sample": "INSERT, UPDATE, DELETE",
     "process": "INSERT, UPDATE, DELETE",
-    "tick": "INSERT, UPDATE, DELETE",
+    "tick": "INSERT, DELETE",
     "tick_level": "INSERT, UPDATE",
     "monitor": "INSERT, UPDATE",
     "detector_state": "INSERT, UPDATE",

@@ -10,11 +10,30 @@ from sqlalchemy import ColumnElement, Connection, case, delete, func, select, tu
 
 from pipeline.shift.folding import LEVELS, POOLED, Counts, Part, TickKey
 from pipeline.shift.rollup import CorruptRollUp, RollUp, decode, encode
-from pipeline.storage.conflicts import insert_or
-from pipeline.storage.schema import RollUpPartRow, SegmentRow, TickRow
+from pipeline.storage.bulk import insert_many
+from pipeline.storage.schema import RollUpPartRow, SegmentRow, TickRow, to_microseconds
 
 _KEY = (TickRow.deployment_id, TickRow.reference_id, TickRow.minutes, TickRow.segment_id, TickRow.start)
-_COLUMNS = ("n", "flags", "repeats", "late_clocks", "score_sum", "score_squares", "energy_sum")
+
+
+class _NewTick(NamedTuple):
+    """One row of `tick` in the database's own values."""
+
+    deployment_id: int
+    reference_id: int
+    minutes: int
+    segment_id: int
+    start: int
+    revision: int
+    n: int
+    flags: int
+    repeats: int
+    late_clocks: int
+    score_sum: float
+    score_squares: float
+    energy_sum: float
+    histogram: bytes
+    content: bytes
 
 
 class StoredTick(NamedTuple):
@@ -85,13 +104,13 @@ def segment_names(conn: Connection, deployment_id: int) -> dict[int, str]:
 def read_ticks(conn: Connection, deployment_id: int, keys: Iterable[TickKey]) -> dict[TickKey, StoredTick]:
     """The ticks of these keys, as far as there are any."""
     found: dict[TickKey, StoredTick] = {}
-    for (start, minutes, reference_id), group in groupby(sorted(set(keys)), key=lambda key: key[:3]):
+    for (start, minutes, reference_id), segments in _by_interval(keys):
         rows = conn.execute(
             select(TickRow.segment_id, TickRow.revision, TickRow.content).where(
                 TickRow.deployment_id == deployment_id,
                 TickRow.reference_id == reference_id,
                 TickRow.minutes == minutes,
-                TickRow.segment_id.in_([key.segment_id for key in group]),
+                TickRow.segment_id.in_(segments),
                 TickRow.start == start,
             )
         )
@@ -101,16 +120,24 @@ def read_ticks(conn: Connection, deployment_id: int, keys: Iterable[TickKey]) ->
     return found
 
 
-def put_ticks(conn: Connection, deployment_id: int, ticks: Mapping[TickKey, StoredTick]) -> None:
-    """Write ticks, in place of those with the same keys."""
-    if not ticks:
-        return
-    statement = insert_or(conn, TickRow)
-    changing = ("revision", *_COLUMNS, "histogram", "content")
-    upsert = statement.on_conflict_do_update(
-        index_elements=_KEY, set_={name: statement.excluded[name] for name in changing}
-    )
-    conn.execute(upsert, [_values(deployment_id, key, tick) for key, tick in ticks.items()])
+def put_ticks(
+    conn: Connection, deployment_id: int, ticks: Mapping[TickKey, StoredTick], *, replaced: Iterable[TickKey] = ()
+) -> None:
+    """Write ticks; `replaced` are those of them that are there already. Their deployment must have been claimed.
+
+    Deleting and copying is several times as quick as upserts, most of all where nothing is there yet.
+    """
+    for (start, minutes, reference_id), segments in _by_interval(replaced):
+        conn.execute(
+            delete(TickRow).where(
+                TickRow.deployment_id == deployment_id,
+                TickRow.reference_id == reference_id,
+                TickRow.minutes == minutes,
+                TickRow.segment_id.in_(segments),
+                TickRow.start == start,
+            )
+        )
+    insert_many(conn, TickRow, _NewTick._fields, [_row(deployment_id, key, tick) for key, tick in ticks.items()])
 
 
 def first_start(
@@ -189,6 +216,7 @@ def delete_expired_ticks(
                 TickRow.minutes == minutes,
                 TickRow.start < min(now - age, needed_from[minutes]),
             )
+            .order_by(TickRow.start)
             .limit(chunk)
         )
         deleted += conn.execute(delete(TickRow).where(tuple_(*_KEY).in_(old))).rowcount
@@ -205,15 +233,31 @@ def _sums_of(part_id: int, tick: datetime, content: bytes) -> RollUp:
         ) from error
 
 
-def _values(deployment_id: int, key: TickKey, tick: StoredTick) -> dict[str, object]:
-    return {
-        "deployment_id": deployment_id,
-        **key._asdict(),
-        "revision": tick.revision,
-        **{name: getattr(tick.sums, name) for name in _COLUMNS},
-        "histogram": tick.sums.histogram.astype("<u4").tobytes(),
-        "content": encode(tick.sums),
-    }
+def _by_interval(keys: Iterable[TickKey]) -> Iterator[tuple[tuple[datetime, int, int], list[int]]]:
+    """Segments by (start, minutes, reference): one statement each finds its rows by the primary key."""
+    for (start, minutes, reference_id), group in groupby(sorted(set(keys)), key=lambda key: key[:3]):
+        yield (start, minutes, reference_id), [key.segment_id for key in group]
+
+
+def _row(deployment_id: int, key: TickKey, tick: StoredTick) -> _NewTick:
+    sums = tick.sums
+    return _NewTick(
+        deployment_id,
+        key.reference_id,
+        key.minutes,
+        key.segment_id,
+        to_microseconds(key.start),
+        tick.revision,
+        sums.n,
+        sums.flags,
+        sums.repeats,
+        sums.late_clocks,
+        sums.score_sum,
+        sums.score_squares,
+        sums.energy_sum,
+        sums.histogram.astype("<u4").tobytes(),
+        encode(sums),
+    )
 
 
 def _in_range(deployment_id: int, minutes: int, start: datetime, end: datetime) -> tuple[ColumnElement[bool], ...]:
