@@ -4,17 +4,19 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
 from sqlalchemy import Engine, event, select, update
 
+from pipeline.errors import RefusedError
 from pipeline.monitor import Limits, Monitor
 from pipeline.records import Bounds, Partition
+from pipeline.shift.evaluator import StreamVerdict, Transition
 from pipeline.shift.folding import POOLED, Tick, TickKey
 from pipeline.shift.rollup import RollUp, encode, merge, summarise_groups
-from pipeline.shift.verdict import Decision, Transition, Verdict
 from pipeline.stages.judging import Judged, Patience
 from pipeline.storage.deployments import ensure_deployment, ensure_segments
 from pipeline.storage.monitoring import Watched
@@ -154,55 +156,55 @@ class Traffic:
         return found
 
 
+@dataclass(frozen=True)
+class Missing:
+    """Since when it is too long."""
+
+    silent: bool
+    expected: float = 7.0
+
+
 class Adder:
     """A detector that adds up flags and turns over at every `limit`; its digest holds all that it was fed, in order."""
 
     def __init__(self, limit: float = 1e9, *, silent_after: timedelta = timedelta(days=10_000)) -> None:
         self._limit = limit
         self._silent_after = silent_after
-        self.known: dict[str, Any] = {"n": 0, "flags": 0, "state": "ok", "silence": "ok", "digest": "", "tick": None}
+        self.known: dict[str, Any] = {"limit": limit, "n": 0, "flags": 0, "state": "ok", "digest": ""}
 
-    def step(self, tick: Tick) -> Decision:
+    def step(self, tick: Tick) -> list[StreamVerdict]:
         self.advance(tick)
         return self.decide()
 
     def advance(self, tick: Tick) -> None:
-        fed = [tick.start.isoformat(), 0, 0]
-        if tick.pooled is not None:
-            fed[1:] = tick.pooled.n, tick.pooled.flags
+        n, flags = (0, 0) if tick.pooled is None else (tick.pooled.n, tick.pooled.flags)
+        fed = [tick.start.isoformat(), n, flags]
         fed += [
             (name, counts.n, counts.flags, counts.histogram.tolist()) for name, counts in sorted(tick.segments.items())
         ]
         self.known["digest"] = hashlib.sha256(json.dumps([self.known["digest"], fed]).encode()).hexdigest()
-        self.known["n"] += fed[1]
-        self.known["flags"] += fed[2]
-        self.known["tick"] = tick.start.isoformat()
+        self.known["n"] += n
+        self.known["flags"] += flags
 
-    def decide(self) -> Decision:
-        if self.known["flags"] < self._limit:
-            return Decision([self._verdict("pooled")])
-        before = self.known["state"]
-        self.known["state"] = "ok" if before == "shift" else "shift"
-        verdict = self._verdict("pooled")
-        self.known["flags"] = 0
-        return Decision([verdict], [Transition(before, verdict)])
+    def decide(self) -> list[StreamVerdict]:
+        flags, before, change = self.known["flags"], self.known["state"], None
+        if flags >= self._limit:
+            after = "ok" if before == "shift" else "shift"
+            change = Transition(before, after, flags, self.known["n"], "all")
+            self.known |= {"state": after, "flags": 0}
+        return [StreamVerdict("pooled", self.known["state"], float(flags), None, None, None, None, change)]
 
-    def silence(self, now: datetime, fed_at: datetime) -> Decision:
-        before = self.known["silence"]
-        self.known["silence"] = "shift" if now - fed_at > self._silent_after else "ok"
-        verdict = self._verdict("silence")
-        return Decision([verdict], [Transition(before, verdict)] if self.known["silence"] != before else [])
+    def silence(self, *, last_image: datetime, now: datetime) -> Missing:
+        return Missing(now - last_image > self._silent_after)
 
     def snapshot(self) -> bytes:
         return json.dumps(self.known).encode()
 
     def restore(self, content: bytes) -> None:
-        self.known = json.loads(content)
-
-    def _verdict(self, stream: str) -> Verdict:
-        state = self.known["silence" if stream == "silence" else "state"]
-        tick = datetime.fromisoformat(self.known["tick"])
-        return Verdict(stream, tick, state, float(self.known["flags"]), None, self.known["n"], 0, None, None)
+        known = json.loads(content)
+        if known["limit"] != self._limit:
+            raise RefusedError(f"state of limit {known['limit']}, this one is {self._limit}")
+        self.known = known
 
 
 class Alone:
@@ -225,14 +227,15 @@ def monitor(
     report: Callable[[Judged], None] = lambda judged: None,
 ) -> Monitor:
     """A monitor with the adder, alone."""
-    return Monitor(
-        engine,
-        Alone(),
-        lambda watched, reference_id: Adder(limit, silent_after=silent_after),
-        limits,
-        clock=now if callable(now) else lambda: now,
-        report=report,
-    )
+
+    def new(_deployment: Watched, _reference_id: int, content: bytes | None) -> Adder:
+        adder = Adder(limit, silent_after=silent_after)
+        if content is not None:
+            adder.restore(content)
+        return adder
+
+    clock = now if callable(now) else lambda: now
+    return Monitor(engine, Alone(), new, limits, clock=clock, report=report)
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from pipeline.errors import UsageError
 from pipeline.monitor import Limits, Monitor
 from pipeline.records import utc_now
 from pipeline.settings import Settings
-from pipeline.shift.verdict import Evaluator
+from pipeline.shift.evaluator import Evaluator
 from pipeline.stages.flow import Progress
 from pipeline.stages.judging import Judged, Patience
 from pipeline.stages.retry import Retry
@@ -40,7 +40,7 @@ from pipeline.telemetry.monitoring import MonitorCollector, Work
 _OUTCOMES = {EVENT_JOB_ERROR: "error", EVENT_JOB_MISSED: "missed", EVENT_JOB_MAX_INSTANCES: "overlapped"}
 
 
-def no_evaluator(_deployment: Watched, _reference_id: int) -> Evaluator | None:
+def no_evaluator(_deployment: Watched, _reference_id: int, _state: bytes | None) -> Evaluator | None:
     """Nobody judges: ticks are folded, rolled up and kept."""
     return None
 

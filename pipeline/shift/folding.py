@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from pipeline.records import Ints
+from pipeline.records import Float64s
 from pipeline.shift.rollup import RollUp, merge
 
 #: Minutes of each level; each is made from the one before it.
@@ -43,9 +43,9 @@ class Part(NamedTuple):
 class Counts(NamedTuple):
     """What the detector reads of a segment's tick."""
 
-    n: int
-    flags: int
-    histogram: Ints  # (18,)
+    n: float
+    flags: float
+    histogram: Float64s  # (18,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +54,8 @@ class Tick:
 
     start: datetime
     minutes: float
-    pooled: RollUp | None  # None: no image
     segments: Mapping[str, Counts]  # by name; those with images
-
-    @property
-    def end(self) -> datetime:
-        """Where the next one begins."""
-        return self.start + timedelta(minutes=self.minutes)
+    pooled: RollUp | None = None  # None: no image
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 Read, compute without a transaction, then store state, verdicts and position together.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
@@ -10,8 +11,9 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, Engine
 
+from pipeline.errors import RefusedError
+from pipeline.shift.evaluator import Evaluator, StreamVerdict, Transition
 from pipeline.shift.folding import TICK, Tick, completeness, floor
-from pipeline.shift.verdict import Decision, Evaluator, Transition, Verdict
 from pipeline.storage.engine import reading
 from pipeline.storage.monitoring import Watched, claim, read_position, reference_names, stream_clocks
 from pipeline.storage.ticks import Minute, first_start, read_minutes, segment_names
@@ -24,10 +26,17 @@ from pipeline.storage.verdicts import (
     read_checkpoint,
     read_states,
     replace_checkpoints,
+    state_of,
 )
 
-#: A new detector of a reference; None where none can judge it.
-NewEvaluator = Callable[[Watched, int], Evaluator | None]
+logger = logging.getLogger(__name__)
+
+#: The stream of evidence that has no tick.
+SILENCE = "silence"
+
+#: The detector of a reference, new or as a snapshot left it; None where none can judge it. Raises RefusedError where
+#: the snapshot is of another configuration: the detector is then begun anew.
+NewEvaluator = Callable[[Watched, int, bytes | None], Evaluator | None]
 
 _CHECKPOINT_MINUTES = 60
 _MAX_TICKS = 240  # of one transaction
@@ -54,7 +63,7 @@ class Judged:
     tick: datetime
     n: int
     flags: int
-    transitions: tuple[Transition, ...]
+    transitions: tuple[StreamVerdict, ...]  # those verdicts that changed a state
 
     def as_lines(self) -> Iterator[dict[str, Any]]:
         """One line for the tick, where it is one, and one for each transition."""
@@ -62,8 +71,9 @@ class Judged:
         if self.kind != "silence":
             revised = self.kind == "revision"
             yield {**which, "minutes": 1, "n": self.n, "flagged": self.flags, "revision": revised}
-        for change in self.transitions:
-            yield {**which, "from": change.from_state, **asdict(change.verdict)}
+        for verdict in self.transitions:
+            values = asdict(verdict)
+            yield {**which, **values.pop("transition"), **values}
 
 
 @dataclass(slots=True)
@@ -73,25 +83,27 @@ class _Bench:
     evaluator: Evaluator
     floor: datetime
     checkpoints: dict[datetime, bytes] = field(default_factory=dict)
-    verdicts: dict[str, Verdict] = field(default_factory=dict)
-    transitions: list[Transition] = field(default_factory=list)
+    newest: tuple[datetime, Sequence[StreamVerdict]] | None = None  # the last tick that was decided, and how
+    changes: list[tuple[datetime, StreamVerdict]] = field(default_factory=list)
 
-    def take(self, tick: Tick) -> Decision:
-        decision = self.evaluator.step(tick)
-        self.note(decision, tick.end)
-        self.keep_hour(tick.end)
-        return decision
+    def take(self, tick: Tick) -> list[StreamVerdict]:
+        changes = self.note(tick.start, self.evaluator.step(tick))
+        self.keep_hour(tick.start + TICK)
+        return changes
 
     def keep_hour(self, position: datetime) -> None:
         if floor(position, _CHECKPOINT_MINUTES) == position:
             self.checkpoints[position] = self.evaluator.snapshot()
 
-    def note(self, decision: Decision, position: datetime) -> None:
-        self.verdicts |= {verdict.stream: verdict for verdict in decision.verdicts}
-        self.transitions += decision.transitions
-        if decision.transitions:  # what led to it has been answered: older ticks are not replayed any more
-            self.checkpoints[position] = self.evaluator.snapshot()
-            self.floor = position
+    def note(self, tick: datetime, verdicts: Sequence[StreamVerdict]) -> list[StreamVerdict]:
+        """What was decided at a tick; those verdicts that changed a state."""
+        self.newest = tick, verdicts
+        changes = [verdict for verdict in verdicts if verdict.transition is not None]
+        self.changes += [(tick, verdict) for verdict in changes]
+        if changes or any(verdict.crossed for verdict in verdicts):
+            self.floor = tick + TICK  # what led to it has been answered: older ticks are not replayed any more
+            self.checkpoints[self.floor] = self.evaluator.snapshot()
+        return changes
 
 
 def judge_due(
@@ -121,8 +133,8 @@ def judge_due(
                 bench = _seated(deployment, reference_id, new_evaluator, states.get(reference_id), at)
                 if bench is not None:
                     benches[reference_id] = bench
-            decision = benches[reference_id].take(tick) if reference_id in benches else Decision()
-            judged.append(_line("tick", deployment, references[reference_id], tick, decision))
+            changes = benches[reference_id].take(tick) if reference_id in benches else ()
+            judged.append(_line("tick", deployment, references[reference_id], tick, changes))
     watermark = max(complete.watermark, position.watermark or complete.watermark)
     with engine.begin() as conn:
         claim(conn, position, now=now, evaluated_until=end, watermark=watermark)
@@ -157,12 +169,11 @@ def judge_revised(
             put_state(conn, deployment.id, replace(state, revised_from=None), now=now)
         return []
     bench, newest, stale = replay
-    decision = bench.evaluator.decide()
-    bench.note(decision, position.evaluated_until)
+    changes = bench.note(position.evaluated_until - TICK, bench.evaluator.decide())
     with engine.begin() as conn:
         claim(conn, position, now=now)
         _store(conn, deployment, state.reference_id, bench, stale, None, now)
-    return [_line("revision", deployment, references[state.reference_id], newest, decision)]
+    return [_line("revision", deployment, references[state.reference_id], newest, changes)]
 
 
 def judge_silence(engine: Engine, deployment: Watched, new_evaluator: NewEvaluator, *, now: datetime) -> list[Judged]:
@@ -170,37 +181,44 @@ def judge_silence(engine: Engine, deployment: Watched, new_evaluator: NewEvaluat
 
     Raises Superseded where another monitor was quicker.
     """
+    which = deployment.id, deployment.reference_id
     with reading(engine).connect() as conn:
         position = read_position(conn, deployment.id)
         state = read_states(conn, deployment.id).get(deployment.reference_id)
+        before = state_of(conn, *which, SILENCE) or "ok"
         references = reference_names(conn)
     if position is None or position.evaluated_until is None or position.fed_at is None or state is None:
         return []
-    bench = _seated(deployment, deployment.reference_id, new_evaluator, state, position.evaluated_until)
-    if bench is None:
+    evaluator = _restored(deployment, new_evaluator, state)
+    found = None if evaluator is None else evaluator.silence(last_image=position.fed_at, now=max(now, position.fed_at))
+    if found is None or (after := "shift" if found.silent else "ok") == before:
         return []
-    decision = bench.evaluator.silence(max(now, position.fed_at), position.fed_at)
-    if not decision.transitions:
-        return []
-    bench.note(decision, position.evaluated_until)
+    change = Transition(before, after, None, None, "no image")
+    verdict = StreamVerdict(SILENCE, after, found.expected, position.fed_at, None, None, None, change)
+    newest = _tick(position.evaluated_until - TICK, None, {})
     with engine.begin() as conn:
         claim(conn, position, now=now)
-        _store(conn, deployment, deployment.reference_id, bench, (), state.revised_from, now)
-    newest = _tick(position.evaluated_until - TICK, None, {})
-    return [_line("silence", deployment, references[deployment.reference_id], newest, decision)]
+        put_verdicts(conn, *which, newest.start, [verdict])
+        add_transitions(conn, *which, [(newest.start, verdict)], now=now)
+    return [_line("silence", deployment, references[deployment.reference_id], newest, [verdict])]
 
 
 def _seated(
     deployment: Watched, reference_id: int, new_evaluator: NewEvaluator, state: DetectorState | None, start: datetime
 ) -> _Bench | None:
     """The detector as it was left; a new one begins with a checkpoint, so that its first ticks can be replayed."""
-    evaluator = new_evaluator(deployment, reference_id)
-    if evaluator is None:
+    if state is not None and (restored := _restored(deployment, new_evaluator, state)) is not None:
+        return _Bench(restored, state.replay_floor)
+    evaluator = new_evaluator(deployment, reference_id, None)
+    return None if evaluator is None else _Bench(evaluator, start, {start: evaluator.snapshot()})
+
+
+def _restored(deployment: Watched, new_evaluator: NewEvaluator, state: DetectorState) -> Evaluator | None:
+    try:
+        return new_evaluator(deployment, state.reference_id, state.content)
+    except RefusedError as changed:
+        logger.warning("deployment %s: the detector begins anew with the next tick: %s", deployment.name, changed)
         return None
-    if state is None:
-        return _Bench(evaluator, start, {start: evaluator.snapshot()})
-    evaluator.restore(state.content)
-    return _Bench(evaluator, state.replay_floor)
 
 
 def _present(
@@ -220,17 +238,20 @@ def _replay(
     end: datetime,
 ) -> tuple[_Bench, Tick, list[datetime]] | None:
     """The detector with the revised ticks taken in, the newest of them, and which checkpoints that made stale."""
-    revised_from, evaluator = state.revised_from, new_evaluator(deployment, state.reference_id)
-    if evaluator is None or revised_from is None or revised_from < state.replay_floor:
+    revised_from = state.revised_from
+    if revised_from is None or revised_from < state.replay_floor:
         return None
     base = max((at for at in positions if at <= revised_from), default=None)
     if base is None:
         return None
-    evaluator.restore(read_checkpoint(conn, deployment.id, state.reference_id, base))
+    content = read_checkpoint(conn, deployment.id, state.reference_id, base)
+    evaluator = _restored(deployment, new_evaluator, replace(state, content=content))
+    if evaluator is None:
+        return None
     bench, newest = _Bench(evaluator, state.replay_floor), _tick(end - TICK, None, {})
     for tick in _ticks_again(conn, deployment, state.reference_id, base, end):
         evaluator.advance(tick)
-        bench.keep_hour(tick.end)
+        bench.keep_hour(tick.start + TICK)
         newest = tick
     return bench, newest, [at for at in positions if at > base]
 
@@ -261,8 +282,9 @@ def _store(
     state = DetectorState(reference_id, bench.evaluator.snapshot(), bench.floor, revised_from)
     put_state(conn, deployment.id, state, now=now)
     replace_checkpoints(conn, deployment.id, reference_id, dropped, bench.checkpoints)
-    put_verdicts(conn, deployment.id, reference_id, list(bench.verdicts.values()))
-    add_transitions(conn, deployment.id, reference_id, bench.transitions, now=now)
+    if bench.newest is not None:
+        put_verdicts(conn, deployment.id, reference_id, *bench.newest)
+    add_transitions(conn, deployment.id, reference_id, bench.changes, now=now)
 
 
 def _span(names: Mapping[int, str]) -> timedelta:
@@ -277,12 +299,16 @@ def _each(start: datetime, end: datetime, step: timedelta) -> Iterator[datetime]
 
 def _tick(start: datetime, minute: Minute | None, names: Mapping[int, str]) -> Tick:
     if minute is None:
-        return Tick(start, 1, None, {})
-    return Tick(start, 1, minute.pooled, {names[key]: counts for key, counts in minute.segments.items()})
+        return Tick(start, 1, {})
+    return Tick(start, 1, {names[key]: counts for key, counts in minute.segments.items()}, minute.pooled)
 
 
 def _line(
-    kind: Literal["tick", "revision", "silence"], deployment: Watched, reference: str, tick: Tick, decision: Decision
+    kind: Literal["tick", "revision", "silence"],
+    deployment: Watched,
+    reference: str,
+    tick: Tick,
+    changes: Sequence[StreamVerdict],
 ) -> Judged:
     n, flags = (0, 0) if tick.pooled is None else (tick.pooled.n, tick.pooled.flags)
-    return Judged(kind, deployment.name, reference, tick.start, n, flags, tuple(decision.transitions))
+    return Judged(kind, deployment.name, reference, tick.start, n, flags, tuple(changes))

@@ -399,9 +399,8 @@ class Judgement:
     state: Mapped[str]
     log_evidence: Mapped[float]
     onset: Mapped[datetime | None]
-    onset_n: Mapped[int] = mapped_column(BigInteger)  # images since the onset
-    onset_flags: Mapped[int] = mapped_column(BigInteger)
-    low: Mapped[float | None]  # interval of the share of flags since the onset
+    share: Mapped[float | None]  # of flagged images since the onset
+    low: Mapped[float | None]  # its interval
     high: Mapped[float | None]
 
 
@@ -428,4 +427,7 @@ class TransitionRow(Judgement, Table):
     stream: Mapped[str]
     tick: Mapped[datetime]
     from_state: Mapped[str]
+    k: Mapped[float | None]  # flags and images since the onset
+    n: Mapped[float | None]
+    leading: Mapped[str]  # which component had most evidence
     decided_at: Mapped[datetime]  # processing time

@@ -172,7 +172,7 @@ def read_minutes(
     for row in rows:
         minute = found.setdefault(row.start, {}).setdefault(row.reference_id, Minute({}))
         if row.content is None:
-            histogram = np.frombuffer(row.histogram, "<u4").astype(np.int64)
+            histogram = np.frombuffer(row.histogram, "<u4").astype(np.float64)
             minute.segments[row.segment_id] = Counts(row.n, row.flags, histogram)
         else:
             found[row.start][row.reference_id] = minute._replace(pooled=decode(row.content))

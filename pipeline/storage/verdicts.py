@@ -1,14 +1,16 @@
 """What detectors know and have said: state, checkpoints, verdicts, transitions."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from pipeline.shift.verdict import Transition, Verdict
+from pipeline.shift.evaluator import StreamVerdict
 from pipeline.storage.conflicts import insert_or
 from pipeline.storage.schema import DetectorCheckpointRow, DetectorStateRow, TransitionRow, VerdictRow
+
+_JUDGEMENT = ("state", "log_evidence", "onset", "share", "low", "high")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,27 +122,59 @@ def replace_checkpoints(
         )
 
 
-def put_verdicts(conn: Connection, deployment_id: int, reference_id: int, verdicts: Sequence[Verdict]) -> None:
+def put_verdicts(
+    conn: Connection, deployment_id: int, reference_id: int, tick: datetime, verdicts: Sequence[StreamVerdict]
+) -> None:
     """The newest verdict on each stream, in place of the one before."""
     if not verdicts:
         return
-    key = {"deployment_id": deployment_id, "reference_id": reference_id}
+    key = {"deployment_id": deployment_id, "reference_id": reference_id, "tick": tick}
     statement = insert_or(conn, VerdictRow)
-    names = [column.name for column in VerdictRow.__table__.columns if not column.primary_key]
     upsert = statement.on_conflict_do_update(
         index_elements=[VerdictRow.deployment_id, VerdictRow.reference_id, VerdictRow.stream],
-        set_={name: statement.excluded[name] for name in names},
+        set_={name: statement.excluded[name] for name in ("tick", *_JUDGEMENT)},
     )
-    conn.execute(upsert, [{**key, **asdict(verdict)} for verdict in verdicts])
+    conn.execute(upsert, [{**key, "stream": verdict.stream, **_judgement(verdict)} for verdict in verdicts])
+
+
+def state_of(conn: Connection, deployment_id: int, reference_id: int, stream: str) -> str | None:
+    """The stream's state as it was last stored."""
+    return conn.scalar(
+        select(VerdictRow.state).where(
+            VerdictRow.deployment_id == deployment_id,
+            VerdictRow.reference_id == reference_id,
+            VerdictRow.stream == stream,
+        )
+    )
 
 
 def add_transitions(
-    conn: Connection, deployment_id: int, reference_id: int, transitions: Sequence[Transition], *, now: datetime
+    conn: Connection,
+    deployment_id: int,
+    reference_id: int,
+    verdicts: Sequence[tuple[datetime, StreamVerdict]],
+    *,
+    now: datetime,
 ) -> None:
-    """Append transitions; they are never changed."""
-    if transitions:
-        key = {"deployment_id": deployment_id, "reference_id": reference_id, "decided_at": now}
-        conn.execute(
-            insert(TransitionRow),
-            [{**key, "from_state": change.from_state, **asdict(change.verdict)} for change in transitions],
-        )
+    """Append those of the verdicts that changed a state, each with its tick; they are never changed."""
+    key = {"deployment_id": deployment_id, "reference_id": reference_id, "decided_at": now}
+    rows = [
+        {
+            **key,
+            "tick": tick,
+            "stream": verdict.stream,
+            "from_state": change.before,
+            "k": change.k,
+            "n": change.n,
+            "leading": change.leading,
+            **_judgement(verdict),
+        }
+        for tick, verdict in verdicts
+        if (change := verdict.transition) is not None
+    ]
+    if rows:
+        conn.execute(insert(TransitionRow), rows)
+
+
+def _judgement(verdict: StreamVerdict) -> dict[str, object]:
+    return {name: getattr(verdict, name) for name in _JUDGEMENT}

@@ -1,5 +1,6 @@
 """The whole monitor on both engines, with a detector that adds up."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -12,7 +13,7 @@ from pipeline.shift.folding import LEVELS, POOLED, TickKey, floor
 from pipeline.shift.rollup import CorruptRollUp, RollUp, merge
 from pipeline.stages.judging import Judged, Patience
 from pipeline.storage.engine import open_database
-from pipeline.storage.schema import MonitorRow, TickLevelRow, TickRow, TransitionRow
+from pipeline.storage.schema import DetectorStateRow, MonitorRow, TickLevelRow, TickRow, TransitionRow
 from pipeline.storage.ticks import TickRetention
 from tests.monitored import LIMITS, MINUTE, T0, Traffic, counting, monitor
 
@@ -285,3 +286,25 @@ def test_a_part_that_does_not_decode_is_named_and_nothing_is_lost(traffic: Traff
     with pytest.raises(CorruptRollUp, match="part 2 of tick 2026-11-24T00:00Z: roll-up format 09"):
         monitor(traffic.engine, T0 + MINUTE).run()
     assert traffic.parts_left() == 4
+
+
+def test_a_detector_of_another_configuration_begins_anew_and_replays_nothing_older(
+    traffic: Traffic, caplog: pytest.LogCaptureFixture
+) -> None:
+    traffic.minutes(70)
+    monitor(traffic.engine, T0 + 70 * MINUTE, limit=1e6).run()
+    traffic.minutes(5, first=70)
+    traffic.write(traffic.part(T0 + 50 * MINUTE, 1, n=3))
+    changed = monitor(traffic.engine, T0 + 75 * MINUTE, limit=2e6)
+    changed.run()
+    with traffic.engine.connect() as conn:
+        content = conn.scalar(select(DetectorStateRow.content))
+    assert json.loads(content or b"")["n"] == 5 * 40
+    assert any("begins anew" in record.message for record in caplog.records)
+    traffic.write(traffic.part(T0 + 60 * MINUTE, 2, n=4))
+    traffic.write(traffic.part(T0 + 72 * MINUTE, 3, n=5))
+    changed.run()
+    with traffic.engine.connect() as conn:
+        content = conn.scalar(select(DetectorStateRow.content))
+    assert json.loads(content or b"")["n"] == 5 * 40 + 5
+    assert traffic.stored() == traffic.written
