@@ -8,11 +8,12 @@
                                           ▼
                                      SQL database
                                           ▲
+    monitor.py      parts → ticks → detector → verdicts; scheduled, one leader, safe to run again
     calibrate.py    in-distribution images → Reference (threshold, edges, feature statistics, blind-spot card)
     evaluate.py     in-distribution and other images → how well each score separates them (a table or a page)
 
 Processes meet only in the database. Imports point down:
 
-    cli → demo | doctor → assembly → reports → worker | calibrate | evaluate → telemetry → stages
+    cli → demo | doctor → assembly → reports → worker | monitor | calibrate | evaluate → telemetry → stages
         → ingest | models | storage → scoring | shift → records → errors
 """

@@ -78,6 +78,33 @@ class RetentionSettings(_Section):
         return timedelta(days=self.days)
 
 
+class MonitorSettings(_Section):
+    """How often the monitor looks, and how long it waits for what comes late."""
+
+    interval_seconds: float = Field(10, gt=0)
+    lateness_seconds: float = Field(30, ge=0)
+    idle_seconds: float = Field(120, gt=0)
+    revise_hours: float = Field(24, ge=1)
+    max_segments: int = Field(1000, gt=0)
+
+
+class DetectorSettings(_Section):
+    """How rare false alarms are to be, and which shares of flagged images matter."""
+
+    budget_days: float = Field(30, gt=0)
+    warning: float = Field(0.10, gt=0, lt=1)
+    critical: float = Field(0.25, gt=0, le=1)
+
+
+class TickSettings(_Section):
+    """How long ticks of each length are kept."""
+
+    minute_days: float = Field(14, gt=0)
+    five_minute_days: float = Field(90, gt=0)
+    hour_days: float = Field(730, gt=0)
+    day_days: float = Field(3650, gt=0)
+
+
 class HttpSettings(_Section):
     """Where probes and scrapes are answered."""
 
@@ -107,6 +134,9 @@ class Settings(BaseSettings):
     worker: WorkerSettings = WorkerSettings()
     samples: SampleSettings = SampleSettings()
     retention: RetentionSettings = RetentionSettings()
+    monitor: MonitorSettings = MonitorSettings()
+    detector: DetectorSettings = DetectorSettings()
+    ticks: TickSettings = TickSettings()
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()
 
@@ -252,6 +282,24 @@ TEMPLATE = """\
 # per_segment_and_minute = 4  # the strangest so many, and as many random ones
 # pictures = true             # false keeps no image at all: no thumbnail, no features, no logits
 # max_samples = 200000        # the oldest go first
+
+[monitor]
+# interval_seconds = 10       # how often it looks for what is due
+# lateness_seconds = 30       # a minute is evaluated so long after its end, event time; what comes later revises it
+# idle_seconds = 120          # a partition that brings nothing for so long holds no minute open
+# revise_hours = 24           # images of older minutes only change the charts
+# max_segments = 1000         # later segments are counted as "other"
+
+[detector]                    # changing one of these starts the evidence anew
+# budget_days = 30            # on average at most one false alarm in so many days, over all signals and segments
+# warning = 0.10              # share of flagged images since the onset of a shift
+# critical = 0.25
+
+[ticks]                       # how long the sums of a minute, five minutes, an hour, a day are kept
+# minute_days = 14
+# five_minute_days = 90
+# hour_days = 730
+# day_days = 3650
 
 [http]
 # listen = "127.0.0.1:9108"   # /livez, /readyz, /metrics, /version; 0.0.0.0:9108 for other machines, or "off"

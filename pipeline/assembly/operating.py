@@ -10,16 +10,18 @@ from datetime import datetime, timedelta
 from functools import partial
 from importlib.metadata import version
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from prometheus_client import CollectorRegistry, Info, disable_created_metrics
 from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from pipeline.errors import EnvironmentFault
 from pipeline.records import utc_now
-from pipeline.stages.writer import Writer
+from pipeline.stages.flow import Progress
+from pipeline.stages.retry import Retry
 from pipeline.storage.engine import is_transient, revision_problem, stored_revision
 from pipeline.storage.processes import Process, beat, forget_silent, remove
 from pipeline.telemetry.health import Pulse, WorkerState, unready
@@ -30,17 +32,31 @@ from pipeline.telemetry.probe import Address
 logger = logging.getLogger(__name__)
 
 #: Silence after which a thread is taken for stuck. The writer beats while it tries a database again.
-SILENCE_LIMITS_S = {"poll": 60.0, "model": 600.0, "writer": 600.0}
+SILENCE_LIMITS_S = {"poll": 60.0, "model": 600.0, "writer": 600.0, "monitor": 600.0}
 HEARTBEAT_INTERVAL_S = 10.0
 FORGOTTEN_AFTER = timedelta(days=1)
 
 T = TypeVar("T")
 
 
+class Working(Protocol):
+    """What beats: how much it has done, and how it waits for a database."""
+
+    @property
+    def progress(self) -> Progress:
+        """What has been stored so far."""
+        ...
+
+    @property
+    def retry(self) -> Retry:
+        """Tries again while the database does not answer."""
+        ...
+
+
 class Operations:
     """Health, metrics and heartbeats of one process, from its first second to its last.
 
-    Until `watch` gives it a worker to look at, it is not ready, and the phase says why.
+    Until `watch` or `attend` give it work to look at, it is not ready, and the phase says why.
     """
 
     def __init__(self, role: str, *, name: str, listen: str, stop: threading.Event, patient: bool) -> None:
@@ -50,7 +66,8 @@ class Operations:
         self._stop = stop
         self._started_at = utc_now()
         self._phase = "starting"
-        self._state: Callable[[], WorkerState] | None = None
+        self._troubles: Callable[[], list[str]] | None = None
+        self._work: Callable[[], Mapping[str, Any]] = dict
         self._revision_problem: str | None = None
         self.registry = CollectorRegistry()
         self.pulse = Pulse(SILENCE_LIMITS_S, clock=time.monotonic)
@@ -83,10 +100,10 @@ class Operations:
         """Why records do not move; nothing: they do, or would."""
         if self._stop.is_set():
             return ["told to stop: what is in flight is being finished"]
-        if self._state is None:
+        if self._troubles is None:
             return [self._phase]
         problem = [] if self._revision_problem is None else [self._revision_problem]
-        return problem + unready(self._state())
+        return problem + self._troubles()
 
     def enter(self, phase: str) -> None:
         """Say what is being done before there is a worker to look at."""
@@ -115,11 +132,19 @@ class Operations:
 
     def watch(self, state: Callable[[], WorkerState]) -> None:
         """From now on the worker's own state says whether it is ready."""
-        self.registry.register(StateCollector(state, lambda: not self.unready(), self.pulse))
-        self._state = state
+        collector = StateCollector(state, lambda: not self.unready(), self.pulse)
+        self.attend(lambda: unready(state()), lambda: _work(state()), collector)
 
-    def heartbeat(self, engine: Engine, writer: Writer, deployment: str) -> "Heartbeat":
-        """What the writer thread has to call between batches."""
+    def attend(
+        self, troubles: Callable[[], list[str]], work: Callable[[], Mapping[str, Any]], collector: Collector
+    ) -> None:
+        """From now on `troubles` says why it is not ready, and `work` what its heartbeats tell."""
+        self.registry.register(collector)
+        self._work = work
+        self._troubles = troubles
+
+    def heartbeat(self, engine: Engine, writer: Working, deployment: str | None) -> "Heartbeat":
+        """What the thread that has the database calls between transactions."""
         return Heartbeat(engine, writer, partial(self._process, deployment), self.unready, self._note_revision)
 
     def farewell(self, conn: Connection) -> None:
@@ -131,10 +156,9 @@ class Operations:
             logger.error(problem)
         self._revision_problem = problem
 
-    def _process(self, deployment: str, rate: float, now: datetime) -> Process:
+    def _process(self, deployment: str | None, rate: float, now: datetime) -> Process:
         reasons = self.unready()
-        work = {} if self._state is None else _work(self._state())
-        state = {"ready": not reasons, "reasons": reasons, "images_per_second": rate, **work}
+        state = {"ready": not reasons, "reasons": reasons, "images_per_second": rate, **self._work()}
         return Process(self._name, self._role, deployment, self.versions["version"], self._started_at, now, state)
 
 
@@ -147,7 +171,7 @@ class Heartbeat:
     def __init__(
         self,
         engine: Engine,
-        writer: Writer,
+        writer: Working,
         describe: Callable[[float, datetime], Process],
         unready: Callable[[], list[str]],
         note_revision: Callable[[str | None], None],

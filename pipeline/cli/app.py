@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from pipeline.cli import admin, data, detection, evaluation, model, operations, run, topics
+from pipeline.cli import admin, data, detection, evaluation, model, monitoring, operations, run, topics
 from pipeline.errors import EnvironmentFault, OodwatchError, masked
 
 app = typer.Typer(
@@ -35,7 +35,7 @@ PANELS: dict[str, dict[str, Callable[..., Any]]] = {
         "references": model.references,
         "card": model.card,
     },
-    "Run": {"produce": data.produce, "worker": run.worker},
+    "Run": {"produce": data.produce, "worker": run.worker, "monitor": monitoring.monitor},
     "Detect": {"replay": detection.replay},
     "Look": {"ledger": data.ledger, "dead-letters": data.dead_letters, "health": operations.health},
     "Administer": {"doctor": operations.doctor, "init": admin.init, "migrate": admin.migrate, "forget": data.forget},

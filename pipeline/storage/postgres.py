@@ -17,6 +17,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, ExceptionContext
 from sqlalchemy.exc import DBAPIError, InternalError, OperationalError
+from sqlalchemy.pool import NullPool
 
 #: A transaction that has stopped after its compare-and-set (frozen process, lost host) holds the row for so long.
 IDLE_IN_TRANSACTION_S = 10
@@ -80,12 +81,11 @@ _REFUSED = {
 
 def make_postgres_engine(url: URL, *, idle_in_transaction_s: float) -> Engine:
     """An engine that has not connected yet; a transaction that writes waits 30 s at most for a lock."""
-    given = {name: value for name, value in _CONNECT.items() if name not in url.query}
     engine = create_engine(
         url,
         pool_pre_ping=True,
         isolation_level="READ COMMITTED",  # the compare-and-set of a loser re-reads the row and meets none
-        connect_args={**given, "prepare_threshold": None},
+        connect_args=_connect_args(url),
     )
     limits = (
         f"SET LOCAL idle_in_transaction_session_timeout = {int(idle_in_transaction_s * 1000)};"
@@ -100,6 +100,11 @@ def make_postgres_engine(url: URL, *, idle_in_transaction_s: float) -> Engine:
     event.listen(engine, "do_execute", _copy_rows)
     event.listen(engine, "handle_error", _leave_connection)
     return engine
+
+
+def make_session_engine(url: URL) -> Engine:
+    """An engine whose connections are sessions of their own, outside of transactions: for advisory locks."""
+    return create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=_connect_args(url))
 
 
 def copy_rows(
@@ -131,6 +136,11 @@ def cure(error: DBAPIError) -> str | None:
     if state is not None:
         return _CURES.get(state)
     return _refusal(error)
+
+
+def _connect_args(url: URL) -> dict[str, Any]:
+    given = {name: value for name, value in _CONNECT.items() if name not in url.query}
+    return {**given, "prepare_threshold": None}
 
 
 def _refusal(error: DBAPIError) -> str | None:

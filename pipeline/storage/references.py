@@ -125,6 +125,11 @@ def find_reference(conn: Connection, *, name: str | None, model_id: str) -> Refe
     return _reference(row)
 
 
+def reference_by_key(conn: Connection, key: int) -> Reference:
+    """The reference that rows name, without its images."""
+    return _reference(conn.execute(select(ReferenceRow.__table__).where(ReferenceRow.id == key)).one())
+
+
 def reference_images(conn: Connection, reference_id: int) -> list[ReferenceImage]:
     """The images kept with a reference."""
     statement = select(ReferenceImageRow.__table__).where(ReferenceImageRow.reference_id == reference_id)

@@ -1,8 +1,8 @@
 """Roles on PostgreSQL: who may do what. Granted to people's and processes' own logins by an operator.
 
-The owner (whoever runs `oodwatch migrate`) also calibrates, forgets and drops. A worker owns nothing:
-days of `score` are made and dropped by two functions that run with the owner's rights. New days need
-no grant of their own: PostgreSQL checks the table that a statement names, and all of them name `score`.
+The owner (whoever runs `oodwatch migrate`) also calibrates, forgets and drops. Worker and monitor own
+nothing: days of `score` are made and dropped by two functions that run with the owner's rights. New days
+need no grant of their own: PostgreSQL checks the table that a statement names, and all of them name `score`.
 """
 
 from sqlalchemy import Connection, text
@@ -16,7 +16,7 @@ OPERATOR = "oodwatch_operator"
 
 _COMMENTS = {
     READER: "oodwatch: sees everything, changes nothing; the dashboard and exports",
-    WRITER: "oodwatch: what a worker does",
+    WRITER: "oodwatch: what a worker and a monitor do",
     OPERATOR: "oodwatch: a reader who may also handle incidents",
 }
 
@@ -31,6 +31,13 @@ _WRITES = {
     "roll_up_part": "INSERT, UPDATE, DELETE",
     "sample": "INSERT, UPDATE, DELETE",
     "process": "INSERT, UPDATE, DELETE",
+    "tick": "INSERT, DELETE",
+    "tick_level": "INSERT, UPDATE",
+    "monitor": "INSERT, UPDATE",
+    "detector_state": "INSERT, UPDATE",
+    "detector_checkpoint": "INSERT, DELETE",
+    "verdict": "INSERT, UPDATE",
+    "transition": "INSERT",
 }
 
 

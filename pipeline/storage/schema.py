@@ -306,3 +306,128 @@ class SampleRow(Table):
     features: Mapped[bytes | None]  # float16[D]
     logits: Mapped[bytes | None]  # float16[K]
     headers: Mapped[dict[str, str]] = mapped_column(JSON)
+
+
+class TickRow(Table):
+    """The roll-up of one (deployment, reference, segment, tick), at one of the levels 1, 5, 60, 1440 minutes."""
+
+    __tablename__ = "tick"
+    __table_args__ = (Index(None, "deployment_id", "minutes", "start"),)
+
+    deployment_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    reference_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    minutes: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    segment_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)  # 0 = pooled
+    start: Mapped[datetime] = mapped_column(primary_key=True)
+    revision: Mapped[int]  # times that late parts changed it after it was complete
+    n: Mapped[int] = mapped_column(BigInteger)
+    flags: Mapped[int] = mapped_column(BigInteger)
+    repeats: Mapped[int] = mapped_column(BigInteger)
+    late_clocks: Mapped[int] = mapped_column(BigInteger)
+    score_sum: Mapped[float]
+    score_squares: Mapped[float]
+    energy_sum: Mapped[float]
+    histogram: Mapped[bytes]  # uint32[18], little-endian
+    content: Mapped[bytes]  # all sums, see `shift.rollup`
+
+
+class MonitorRow(Table):
+    """How far the monitor has come with a deployment. `revision` moves with every transaction, by compare-and-set."""
+
+    __tablename__ = "monitor"
+
+    deployment_id: Mapped[int] = mapped_column(ForeignKey("deployment.id"), primary_key=True)
+    revision: Mapped[int] = mapped_column(BigInteger)
+    evaluated_until: Mapped[datetime | None]  # ticks that start before it are evaluated
+    watermark: Mapped[datetime | None]  # event time up to which all active partitions have come
+    fed_at: Mapped[datetime | None]  # when images last arrived here, processing time
+    folded_parts: Mapped[int] = mapped_column(BigInteger)
+    late_parts: Mapped[int] = mapped_column(BigInteger)  # of ticks that were evaluated already
+    late_images: Mapped[int] = mapped_column(BigInteger)
+    too_late_images: Mapped[int] = mapped_column(BigInteger)  # of them: in the roll-ups, not in the evidence
+    overflow_parts: Mapped[int] = mapped_column(BigInteger)  # counted as `other`, beyond the cap on segments
+    updated_at: Mapped[datetime]
+
+
+class TickLevelRow(Table):
+    """How far a coarser level is made from the finer one; late parts before that are added to it directly."""
+
+    __tablename__ = "tick_level"
+
+    deployment_id: Mapped[int] = mapped_column(ForeignKey("deployment.id"), primary_key=True)
+    minutes: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
+    made_until: Mapped[datetime]
+
+
+class LeaseRow(Table):
+    """Who leads, where the database knows no advisory locks."""
+
+    __tablename__ = "lease"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    holder: Mapped[str]
+    expires_at: Mapped[datetime]
+
+
+class DetectorStateRow(Table):
+    """What the detector of one (deployment, reference) knows, as of the monitor's `evaluated_until`."""
+
+    __tablename__ = "detector_state"
+
+    deployment_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    reference_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    replay_floor: Mapped[datetime]  # revised ticks from here on can still be replayed
+    revised_from: Mapped[datetime | None]  # the oldest revised tick that has to be
+    updated_at: Mapped[datetime]
+    content: Mapped[bytes]
+
+
+class DetectorCheckpointRow(Table):
+    """The detector's state when all ticks that start before `position` had been evaluated."""
+
+    __tablename__ = "detector_checkpoint"
+
+    deployment_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    reference_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    position: Mapped[datetime] = mapped_column(primary_key=True)
+    content: Mapped[bytes]
+
+
+class Judgement:
+    """What is stored of a verdict."""
+
+    state: Mapped[str]
+    log_evidence: Mapped[float]
+    onset: Mapped[datetime | None]
+    share: Mapped[float | None]  # of flagged images since the onset
+    low: Mapped[float | None]  # its interval
+    high: Mapped[float | None]
+
+
+class VerdictRow(Judgement, Table):
+    """The newest verdict on one stream of evidence."""
+
+    __tablename__ = "verdict"
+
+    deployment_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    reference_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    stream: Mapped[str] = mapped_column(primary_key=True)  # pooled, segment:NAME, histogram, ...
+    tick: Mapped[datetime]  # start of the newest tick that it knows
+
+
+class TransitionRow(Judgement, Table):
+    """A stream of evidence changed its state; never changed or withdrawn."""
+
+    __tablename__ = "transition"
+    __table_args__ = (Index(None, "deployment_id", "tick"),)
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    deployment_id: Mapped[int] = mapped_column(BigInteger)
+    reference_id: Mapped[int] = mapped_column(BigInteger)
+    stream: Mapped[str]
+    tick: Mapped[datetime]
+    from_state: Mapped[str]
+    k: Mapped[float | None]  # flags and images since the onset
+    n: Mapped[float | None]
+    leading: Mapped[str]  # which component had most evidence
+    decided_at: Mapped[datetime]  # processing time

@@ -30,6 +30,13 @@ TABLES = (
     "dead_letter",
     "roll_up_part",
     "sample",
+    "tick",
+    "tick_level",
+    "monitor",
+    "detector_state",
+    "detector_checkpoint",
+    "verdict",
+    "transition",
 )
 
 
