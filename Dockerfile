@@ -1,5 +1,5 @@
 # One image for each build target:
-#   slim        no torch: migrate, topics, ledger, health, export (the default)
+#   slim        no torch: monitor, migrate, topics, ledger, health, export (the default)
 #   worker-cpu  the same with torch: worker, calibrate, package, score
 #   worker-gpu  the same with torch for NVIDIA GPUs
 # Besides the base image a build needs only a package index. Every library is one of the locks', by its hash;

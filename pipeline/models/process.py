@@ -5,8 +5,6 @@ Measured with ResNet-50 on two cores, batches of 16: 66 ms an image with them, 4
 
 import ctypes
 
-from threadpoolctl import threadpool_limits
-
 # mallopt's options in glibc's malloc.h
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _LARGEST_INT = 2**31 - 1
@@ -29,4 +27,6 @@ def keep_freed_memory() -> None:
 
 def calm_blas() -> None:
     """One thread for NumPy's products: OpenBLAS's others spin, 64 ms of CPU for a product of 0.2 ms."""
+    from threadpoolctl import threadpool_limits  # of workers; the command itself starts without it
+
     threadpool_limits(limits=1, user_api="blas")

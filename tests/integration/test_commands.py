@@ -157,6 +157,21 @@ def test_forgetting_an_id_erases_it_everywhere_and_says_where_copies_remain(
     engine.dispose()
 
 
+@pytest.mark.parametrize("words", [["--help"], ["ledger"], ["monitor", "--once"], ["references"], ["dead-letters"]])
+def test_what_needs_neither_pixels_nor_weights_runs_without_the_libraries_of_workers(
+    words: list[str], tmp_path: Path
+) -> None:
+    run("migrate", "--database", f"sqlite:///{tmp_path}/scores.db")
+    missing = ("torch", "PIL", "safetensors", "simplejpeg", "threadpoolctl", "skimage", "sklearn", "pyarrow", "kafka")
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({missing!r})); sys.argv = ['oodwatch', *{words!r}];"
+        " from pipeline.__main__ import main; main()"
+    )
+    environment = {**os.environ, "OODWATCH_DATABASE": f"sqlite:///{tmp_path}/scores.db"}  # noqa: TID251
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_settings_are_flags_over_environment_over_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from pipeline.settings import load_settings
 

@@ -92,6 +92,7 @@ def test_each_container_holds_the_password_of_its_own_role_and_no_other() -> Non
         "worker-role": PASSWORDS,
         "topics": [],
         "calibrate": ["owner_password"],
+        "monitor": ["worker_password"],
         "worker-gpu": ["worker_password"],
         "worker-cpu": ["worker_password"],
     }
@@ -131,9 +132,13 @@ def test_every_service_is_watched_or_runs_once(name: str) -> None:
         assert service["restart"] == "no"
         return
     assert service["restart"] == "unless-stopped"
-    if "build" in service:
+    if "healthcheck" not in service:
         checks = [check for stage in lineage(service["build"]["target"]) for check in stage.all("HEALTHCHECK")]
         assert len(checks) == 1
+    elif "build" in service:
+        program, *words = service["healthcheck"]["test"][1:]
+        assert program == "oodwatch"
+        assert CliRunner().invoke(app, [*words, "--help"]).exit_code == 0
     else:
         assert service["healthcheck"]["test"][0].startswith("CMD")
 
