@@ -41,7 +41,7 @@ setup: .venv/.ready ## Make .venv from the locks
 # where there is no GPU. Hashes, but no addresses.
 lock: .venv/.ready ## Resolve all dependencies anew
 	$(UV) pip compile pyproject.toml --all-extras --universal --generate-hashes --no-annotate --no-header -q -U -o .venv/all.lock
-	awk '/^[a-z]/ { torch = /^(torch|triton|nvidia-|cuda-)/ } { print > (torch ? "requirements-torch.lock" : "requirements.lock") }' .venv/all.lock
+	awk '/^[a-z]/ { torch = /^(torch==|triton|nvidia-|cuda-)/ } { print > (torch ? "requirements-torch.lock" : "requirements.lock") }' .venv/all.lock
 
 secrets: .env .secrets/owner_password .secrets/worker_password ## Make what docker-compose.yml needs; keeps what exists
 

@@ -25,10 +25,11 @@ from pipeline.scoring.evaluation import (
     shares_in_bins,
     threshold_at,
 )
+from pipeline.scoring.pytorch_ood import Head, fit_detectors
 from pipeline.scoring.residual import fit_residual_spaces
 from pipeline.shift.threshold import conformal_threshold
-from pipeline.stages.gathering import Gathered, Key, Pictured
-from pipeline.stages.sets import OutputSet
+from pipeline.stages.gathering import Fitted, Gathered, Key, Pictured
+from pipeline.stages.sets import OutputSet, Portion
 
 FIT_SHARE, MAX_FIT_IMAGES = 0.3, 8_192
 _BINS = 60
@@ -42,6 +43,7 @@ class Plan:
     target_fpr: float  # of the conformal threshold
     residual_dimensions: int | None  # None: a quarter of the features
     pictures: int  # of each set, in the report
+    detectors: tuple[str, ...] = ()  # of pytorch-ood
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,7 @@ def evaluate(
     *,
     origin: Float64s | None,
     rng: np.random.Generator,
+    head: Head | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Evaluation:
     """Compare an ID set with OOD sets.
@@ -115,33 +118,59 @@ def evaluate(
     Args:
         origin: o of the model's head; None: found from the outputs themselves.
         rng: chooses the fitting images, and draws the bootstrap.
+        head: the model's last layer, for the detectors that need it.
 
     Raises RefusedError for too few ID images, UsageError for sets that cannot be compared.
     """
     order = rng.permutation(id_set.size)
     n_fit = min(int(id_set.size * FIT_SHARE), MAX_FIT_IMAGES)
     ids = Gathered(id_set.name, plan.temperatures, plan.pictures, unusual=True)
-    fitting = [portion.outputs for portion in ids.watch(id_set.portions(np.sort(order[:n_fit])), None, progress)]
+    portions = list(ids.watch(id_set.portions(np.sort(order[:n_fit])), Fitted(), progress))
+    fitting = [portion.outputs for portion in portions]
     space, no_residual = _residual_space(fitting, origin, plan.residual_dimensions)
-    for _ in ids.watch(id_set.portions(np.sort(order[n_fit:])), space, progress):
+    fitted = Fitted(space, _detectors(plan.detectors, portions, head))
+    for _ in ids.watch(id_set.portions(np.sort(order[n_fit:])), fitted, progress):
         pass
     if not ids.n:
         raise UsageError(f"--id {id_set.name}: none of its {id_set.size} images could be scored")
-    oods = [_gather(ood, plan, ids, space, progress) for ood in ood_sets]
+    oods = [_gather(ood, plan, ids, fitted, progress) for ood in ood_sets]
     keys = [key for key in ids.keys if key in oods[0].keys]
     reports = [_score_report(key, ids, oods, plan.target_fpr, rng) for key in keys]
     return Evaluation(
         ids=_set_report(ids),
         oods=tuple(_set_report(ood) for ood in oods),
-        scores=tuple(sorted(reports, key=lambda report: (_ORDER.index(report.score), report.temperature))),
+        scores=tuple(sorted(reports, key=_place)),
         dimensions=None if space is None else (space.axes.shape[1], len(space.origin)),
-        n_fit=0 if space is None else sum(len(outputs.logits) for outputs in fitting),
+        n_fit=0 if space is None and not fitted.others else sum(len(outputs.logits) for outputs in fitting),
         no_residual=no_residual,
         target_fpr=plan.target_fpr,
     )
 
 
-_ORDER = (ENERGY, "softmax", "max_logit", ENERGY_RESIDUAL)
+_ORDER = (ENERGY, "softmax", "max_logit", ENERGY_RESIDUAL)  # then what others have made, by name
+
+
+def _place(report: ScoreReport) -> tuple[int, str, float]:
+    ours = report.score in _ORDER
+    return _ORDER.index(report.score) if ours else len(_ORDER), report.score, report.temperature
+
+
+def _detectors(
+    names: Sequence[str], portions: Sequence[Portion], head: Head | None
+) -> Mapping[str, Callable[[Outputs], Float64s]]:
+    """Detectors of pytorch-ood, fitted on what the residual is fitted on; where no label is known, the answer is it."""
+    if not names:
+        return {}
+    if not portions:
+        raise RefusedError("too few ID images to fit --detector on")
+    outputs = Outputs(
+        np.concatenate([portion.outputs.logits for portion in portions]),
+        np.concatenate([portion.outputs.features for portion in portions]),
+    )
+    labels = [label for portion in portions for label in portion.labels]
+    answers = outputs.logits.argmax(axis=1).tolist()
+    classes = [answer if label is None else label for label, answer in zip(labels, answers, strict=True)]
+    return fit_detectors(names, outputs, np.array(classes, np.int64), head)
 
 
 def _residual_space(
@@ -171,11 +200,11 @@ def _gather(
     ood: OutputSet,
     plan: Plan,
     ids: Gathered,
-    space: ResidualSpace | None,
+    fitted: Fitted,
     progress: Callable[[int], None],
 ) -> Gathered:
     gathered = Gathered(ood.name, plan.temperatures, plan.pictures, unusual=False, like=ids)
-    for _ in gathered.watch(ood.portions(np.arange(ood.size)), space, progress):
+    for _ in gathered.watch(ood.portions(np.arange(ood.size)), fitted, progress):
         pass
     if not gathered.n:
         raise UsageError(f"--ood {ood.name}: none of its {ood.size} images could be scored")

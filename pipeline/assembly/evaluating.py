@@ -21,6 +21,7 @@ from pipeline.evaluate import Evaluation, Plan, evaluate
 from pipeline.ingest.image_files import labelled_images
 from pipeline.ingest.outputs_file import OutputsFile
 from pipeline.records import Float64s
+from pipeline.scoring.pytorch_ood import Head
 from pipeline.settings import Settings
 from pipeline.shift.threshold import conformal_rank
 from pipeline.stages.sets import FileSet, ImageSet, OutputSet, SampleSet
@@ -51,7 +52,13 @@ def run_evaluation(
         ood_sets = [opened.open(name, text) for name, text in ood_texts]
         on_start(id_set.size + sum(ood.size for ood in ood_sets))
         result = evaluate(
-            id_set, ood_sets, plan, origin=opened.origin(), rng=np.random.default_rng(0), progress=progress
+            id_set,
+            ood_sets,
+            plan,
+            origin=opened.origin(),
+            rng=np.random.default_rng(0),
+            head=opened.head(),
+            progress=progress,
         )
         failed = [failure for one in (id_set, *ood_sets) if isinstance(one, ImageSet) for failure in one.failed]
         return result, failed, opened.classes
@@ -74,6 +81,10 @@ class _Opener:
     def origin(self) -> Float64s | None:
         """o of the model's head; None without a model, and for a program."""
         return None if self._parts is None else residual_origin(self._parts.classifier)
+
+    def head(self) -> Head | None:
+        """W and b of the model's last layer; None without a model, and for a program."""
+        return None if self._parts is None else self._parts.classifier.head()
 
     def open(self, name: str, text: str) -> OutputSet:
         """The set that a text means."""

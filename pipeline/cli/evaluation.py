@@ -44,6 +44,10 @@ def evaluate(
     residual_dimensions: Annotated[
         str, typer.Option(metavar="auto|d", help="Of energy+residual. auto: a quarter of the features.")
     ] = "auto",
+    detector: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="One of pytorch-ood's, as KNN; repeatable. Needs oodwatch[pytorch-ood]."),
+    ] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a report as one page.")] = None,
     database: Database = None,
     device: Device = None,
@@ -61,7 +65,9 @@ def evaluate(
     exp(logits / T), softmax = minus the largest probability, max_logit =
     minus the largest logit, energy+residual = energy plus the distance of the
     features from the space that normal images fill (fitted on 30 % of the ID
-    images, measured on the others).
+    images, measured on the others). Detectors of the library pytorch-ood are
+    fitted on the same images: KNN, Mahalanobis, RMD, ViM and SHE (features),
+    Entropy, KLMatching and TemperatureScaling (logits).
 
     FPR95 is the share of OOD images that pass while 95 % of the ID images are
     kept: 0 % is perfect, 95 % is a guess. This is the paper's convention, ID
@@ -87,15 +93,19 @@ def evaluate(
     from pipeline.assembly.parts import settings_from
     from pipeline.cli.model import parse_dimensions
     from pipeline.evaluate import Plan
+    from pipeline.scoring.pytorch_ood import check_detectors
 
     temperatures = tuple(dict.fromkeys(temperature or [1.0]))
     if min(temperatures) <= 0:
         raise UsageError(f"--temperature {min(temperatures)}: must be above 0")
     if not 0 < target_fpr < 1:
         raise UsageError(f"--target-fpr {target_fpr}: must lie between 0 and 1")
+    detectors = tuple(dict.fromkeys(detector or ()))
+    check_detectors(detectors)
     check_page(html)
     settings = settings_from(model=model, database=database, device=device, dtype=dtype)
-    plan = Plan(temperatures, target_fpr, parse_dimensions(residual_dimensions), 12 if html is not None else 0)
+    pictures = 12 if html is not None else 0
+    plan = Plan(temperatures, target_fpr, parse_dimensions(residual_dimensions), pictures, detectors)
     with progress_bar("evaluating", None) as bar:
         made, failed, classes = run_evaluation(
             settings, id_set, _named(ood), plan, on_start=lambda total: bar.set(0, total), progress=bar.advance

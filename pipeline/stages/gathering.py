@@ -1,8 +1,8 @@
 """What an evaluation keeps of a set while its images stream by: scores, hashes, right answers, a few pictures."""
 
 import heapq
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ from pipeline.stages.sets import Portion
 
 
 class Key(NamedTuple):
-    """A score at a temperature; softmax and max_logit exist at temperature 1 only."""
+    """A score at a temperature; softmax, max_logit and others' detectors exist at temperature 1 only."""
 
     score: str
     temperature: float
@@ -33,8 +33,16 @@ class Pictured:
     thumbnail: bytes  # WebP
 
 
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What had to be fitted on normal images before it could score others."""
+
+    space: ResidualSpace | None = None  # of energy + residual
+    others: Mapping[str, Callable[[Outputs], Float64s]] = field(default_factory=dict)  # by name
+
+
 def all_scores(
-    outputs: Outputs, temperatures: tuple[float, ...], space: ResidualSpace | None
+    outputs: Outputs, temperatures: tuple[float, ...], fitted: Fitted
 ) -> tuple[dict[Key, Float64s], NDArray[np.int64]]:
     """Every score of each row, higher = more unusual, in float64, and the classes. Softmax is −max softmax."""
     at_one = score_logits(outputs)
@@ -42,13 +50,14 @@ def all_scores(
         Key("softmax", 1.0): -at_one.msp,
         Key("max_logit", 1.0): -outputs.logits.max(axis=1).astype(np.float64),
     }
+    space = fitted.space
     norms = None if space is None else space.scale * residual_norms(outputs.features, space)
     for temperature in temperatures:
         energies = at_one.energy if temperature == 1 else score_logits(outputs, temperature).energy
         scores[Key(ENERGY, temperature)] = energies
         if norms is not None:
             scores[Key(ENERGY_RESIDUAL, temperature)] = energies + norms
-    return scores, at_one.class_index
+    return scores | {Key(name, 1.0): score(outputs) for name, score in fitted.others.items()}, at_one.class_index
 
 
 class Gathered:
@@ -97,19 +106,17 @@ class Gathered:
         """The most confused first."""
         return tuple(picture for _, _, picture in sorted(self._shown, reverse=True))
 
-    def watch(
-        self, portions: Iterator[Portion], space: ResidualSpace | None, progress: Callable[[int], None]
-    ) -> Iterator[Portion]:
+    def watch(self, portions: Iterator[Portion], fitted: Fitted, progress: Callable[[int], None]) -> Iterator[Portion]:
         """Pass portions on, keeping what has to be kept."""
         for portion in portions:
             if len(portion.names):
-                self._add(portion, space)
+                self._add(portion, fitted)
                 yield portion
             progress(len(portion.names))
 
-    def _add(self, portion: Portion, space: ResidualSpace | None) -> None:
-        self._check_shapes(portion.outputs, space)
-        scores, classes = all_scores(portion.outputs, self._temperatures, space)
+    def _add(self, portion: Portion, fitted: Fitted) -> None:
+        self._check_shapes(portion.outputs, fitted)
+        scores, classes = all_scores(portion.outputs, self._temperatures, fitted)
         for key, values in scores.items():
             self._scores.setdefault(key, []).append(values)
         self.n += len(portion.names)
@@ -142,7 +149,7 @@ class Gathered:
             self.first_shared = portion.names[int(np.flatnonzero(shared)[0])]
         self.shared += int(shared.sum())
 
-    def _check_shapes(self, outputs: Outputs, space: ResidualSpace | None) -> None:
+    def _check_shapes(self, outputs: Outputs, fitted: Fitted) -> None:
         shape = (outputs.logits.shape[1], outputs.features.shape[1])
         like = self if self._like is None else self._like
         self._shape = self._shape or shape
@@ -152,7 +159,7 @@ class Gathered:
                 f"{self.name} has {shape[0]} logits an image, {like.name} has {width}: these are outputs of two models;"
                 " evaluate one model at a time"
             )
-        if space is not None and shape[1] != features:
+        if (fitted.space is not None or fitted.others) and shape[1] != features:
             raise UsageError(
                 f"{self.name} has {shape[1] or 'no'} features an image, {like.name} has {features}: energy+residual"
                 " needs the same features for all sets; add them, or leave them out everywhere"
