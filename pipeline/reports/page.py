@@ -75,10 +75,14 @@ def percent(share: float | None, digits: int = 1) -> str:
     return "–" if share is None else f"{100 * share:.{digits}f}\u00a0%"
 
 
+_OURS = {"energy": "energy", "softmax": "softmax", "max_logit": "max_logit", "energy+residual": "residual"}
+#: Hues of others' detectors, apart from ours and from one another, readable on light and dark.
+_HUES = {"KNN": 0, "Mahalanobis": 285, "ViM": 330, "SHE": 190, "RMD": 20, "Entropy": 105, "KLMatching": 60}
+
+
 def colour(score: str) -> str:
     """The style that gives a score its colour on the page."""
-    name = {"energy+residual": "residual"}.get(score, score)
-    return f"--of: var(--{name})"
+    return f"--of: var(--{_OURS[score]})" if score in _OURS else f"--of: hsl({_HUES.get(score, 310)} 55% 55%)"
 
 
 def key(names: list[str]) -> str:
