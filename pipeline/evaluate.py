@@ -29,7 +29,7 @@ from pipeline.scoring.pytorch_ood import Head, fit_detectors
 from pipeline.scoring.residual import fit_residual_spaces
 from pipeline.shift.threshold import conformal_threshold
 from pipeline.stages.gathering import Fitted, Gathered, Key, Pictured
-from pipeline.stages.sets import OutputSet, Portion
+from pipeline.stages.sets import OutputSet
 
 FIT_SHARE, MAX_FIT_IMAGES = 0.3, 8_192
 _BINS = 60
@@ -125,10 +125,13 @@ def evaluate(
     order = rng.permutation(id_set.size)
     n_fit = min(int(id_set.size * FIT_SHARE), MAX_FIT_IMAGES)
     ids = Gathered(id_set.name, plan.temperatures, plan.pictures, unusual=True)
-    portions = list(ids.watch(id_set.portions(np.sort(order[:n_fit])), Fitted(), progress))
-    fitting = [portion.outputs for portion in portions]
+    fitting: list[Outputs] = []
+    labels: list[int | None] = []
+    for portion in ids.watch(id_set.portions(np.sort(order[:n_fit])), Fitted(), progress):  # without the pictures
+        fitting.append(portion.outputs)
+        labels += portion.labels
     space, no_residual = _residual_space(fitting, origin, plan.residual_dimensions)
-    fitted = Fitted(space, _detectors(plan.detectors, portions, head))
+    fitted = Fitted(space, _detectors(plan.detectors, fitting, labels, head))
     for _ in ids.watch(id_set.portions(np.sort(order[n_fit:])), fitted, progress):
         pass
     if not ids.n:
@@ -156,21 +159,23 @@ def _place(report: ScoreReport) -> tuple[int, str, float]:
 
 
 def _detectors(
-    names: Sequence[str], portions: Sequence[Portion], head: Head | None
+    names: Sequence[str], fitting: Sequence[Outputs], labels: Sequence[int | None], head: Head | None
 ) -> Mapping[str, Callable[[Outputs], Float64s]]:
     """Detectors of pytorch-ood, fitted on what the residual is fitted on; where no label is known, the answer is it."""
     if not names:
         return {}
-    if not portions:
+    if not fitting:
         raise RefusedError("too few ID images to fit --detector on")
-    outputs = Outputs(
-        np.concatenate([portion.outputs.logits for portion in portions]),
-        np.concatenate([portion.outputs.features for portion in portions]),
-    )
-    labels = [label for portion in portions for label in portion.labels]
+    outputs = _joined(fitting)
     answers = outputs.logits.argmax(axis=1).tolist()
     classes = [answer if label is None else label for label, answer in zip(labels, answers, strict=True)]
     return fit_detectors(names, outputs, np.array(classes, np.int64), head)
+
+
+def _joined(fitting: Sequence[Outputs]) -> Outputs:
+    return Outputs(
+        np.concatenate([some.logits for some in fitting]), np.concatenate([some.features for some in fitting])
+    )
 
 
 def _residual_space(
@@ -180,9 +185,7 @@ def _residual_space(
     try:
         if not fitting:
             raise RefusedError("too few ID images to fit it on")
-        outputs = Outputs(
-            np.concatenate([some.logits for some in fitting]), np.concatenate([some.features for some in fitting])
-        )
+        outputs = _joined(fitting)
         width = outputs.features.shape[1]
         if width == 0:
             raise RefusedError(
