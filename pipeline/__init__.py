@@ -10,9 +10,10 @@
                                           ▲
     calibrate.py    in-distribution images → Reference (threshold, edges, feature statistics, blind-spot card)
     evaluate.py     in-distribution and other images → how well each score separates them (a table or a page)
+    training/       a model that failed → a new package: energies bounded, or a new head on balanced groups
 
 Processes meet only in the database. Imports point down:
 
-    cli → demo | doctor → assembly → reports → worker | calibrate | evaluate → telemetry → stages
+    cli → demo | doctor → assembly → reports → worker | calibrate | evaluate | training → telemetry → stages
         → ingest | models | storage → scoring | shift → records → errors
 """
