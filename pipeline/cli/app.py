@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from pipeline.cli import admin, data, evaluation, model, operations, repair, run, topics
+from pipeline.cli import admin, data, evaluation, finetuning, model, operations, retraining, run, topics
 from pipeline.errors import EnvironmentFault, OodwatchError, masked
 
 app = typer.Typer(
@@ -35,7 +35,7 @@ PANELS: dict[str, dict[str, Callable[..., Any]]] = {
         "references": model.references,
         "card": model.card,
     },
-    "Repair": {"finetune": repair.finetune},
+    "Repair": {"finetune": finetuning.finetune, "retrain-head": retraining.retrain_head},
     "Run": {"produce": data.produce, "worker": run.worker},
     "Look": {"ledger": data.ledger, "dead-letters": data.dead_letters, "health": operations.health},
     "Administer": {"doctor": operations.doctor, "init": admin.init, "migrate": admin.migrate, "forget": data.forget},

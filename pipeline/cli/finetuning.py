@@ -1,4 +1,4 @@
-"""Commands that repair a model: finetune, retrain-head."""
+"""The command finetune: a model is trained on, its energies bounded."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def finetune(
 
     if m_in is not None and m_out is not None:
         EnergyBounds(m_in, m_out, weight)
-    _check(target_fpr, "--weight", weight)
+    check_shares(target_fpr, "--weight", weight)
     if not lr > 0:
         raise UsageError(f"--lr {lr}: must be above 0")
     settings = settings_from(model=model, database=database, device=device, dtype=dtype)
@@ -131,7 +131,8 @@ def finetune(
     _print_finetuned(made, as_json)
 
 
-def _check(target_fpr: float, flag: str, weight: float) -> None:
+def check_shares(target_fpr: float, flag: str, weight: float) -> None:
+    """Raises UsageError for a share outside 0..1, and for a negative weight."""
     if not 0 < target_fpr < 1:
         raise UsageError(f"--target-fpr {target_fpr}: must lie between 0 and 1")
     if not weight >= 0:
