@@ -95,11 +95,12 @@ def run_finetuning(
         seed=request.seed,
         threads=threads,
         force=request.force,
-        say=say,
     )
     conformal_rank(len(sets.calibration.paths), request.target_fpr)
     plan = _plan(request, parts, sets, threads)
     bounds = plan.bounds
+    for note in sets.notes:
+        say(note)
     say(f"margins: m_in {bounds.m_in:.2f}, m_out {bounds.m_out:.2f} nats, weight {bounds.weight:g}")
     training = FineTuning(
         network,

@@ -1,6 +1,6 @@
 """The image sets of a fine-tuning: opened, checked against each other, shared out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ class Sets:
     outliers: Survey  # trained on
     calibration: Survey  # normal, not trained on: report and reference
     others: dict[str, Survey]  # OOD, not trained on: report
+    notes: tuple[str, ...]  # about what was read
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,6 @@ def open_sets(
     seed: int,
     threads: int,
     force: bool,
-    say: Callable[[str], None],
 ) -> Sets:
     """Read every file once.
 
@@ -53,13 +53,14 @@ def open_sets(
     evaluation images that are among the training's.
     """
 
+    notes: list[str] = []
+
     def read(flag: str, path: Path) -> Survey:
         found = survey(labelled_images(path), preparation, threads=threads)
-        for file, why in found.failed[:3]:
-            say(f"skipped {file}: {why}")
+        notes.extend(f"skipped {file}: {why}" for file, why in found.failed[:3])
         more = f"; {len(found.failed):,} files cannot be used" if found.failed else ""
         again = f"; {found.repeats:,} repeats are used once" if found.repeats else ""
-        say(f"{flag} {path}: {len(found.paths):,} images{again}{more}")
+        notes.append(f"{flag} {path}: {len(found.paths):,} images{again}{more}")
         return found
 
     normal, outliers = read("--id", named.normal), read("--outliers", named.outliers)
@@ -74,10 +75,10 @@ def open_sets(
         _check_apart(f"--ood {name} images", others[name], "--outliers that are trained on", trained_outliers)
     if named.calibration is None:
         kept, held = hold_out(labels, HELD_OUT, rng)
-        return Sets(normal.take(kept), labels[kept], trained_outliers, normal.take(held), others)
+        return Sets(normal.take(kept), labels[kept], trained_outliers, normal.take(held), others, tuple(notes))
     calibration = read("--calibration", named.calibration)
     _check_apart("--calibration images", calibration, "--id images, which are trained on", normal)
-    return Sets(normal, labels, trained_outliers, calibration, others)
+    return Sets(normal, labels, trained_outliers, calibration, others, tuple(notes))
 
 
 def _labels(normal: Survey, classes: Sequence[str]) -> Ints:

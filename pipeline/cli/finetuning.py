@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -142,6 +143,7 @@ def check_shares(target_fpr: float, flag: str, weight: float) -> None:
 def _print_step(metrics: StepMetrics, as_json: bool) -> None:
     if as_json:
         print_json(dataclasses.asdict(metrics))
+        sys.stdout.flush()  # live, also in a pipe
         return
     note(
         f"step {metrics.step:,}/{metrics.steps:,}  loss {metrics.loss:.3f} = {metrics.cross_entropy:.3f} + bounds"
