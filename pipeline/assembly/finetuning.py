@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -29,7 +29,7 @@ from pipeline.stages.files import score_files
 from pipeline.stages.sets import ImageSet
 from pipeline.training.batches import Augmentation
 from pipeline.training.checkpoint import load_checkpoint, save_checkpoint
-from pipeline.training.energy_finetuning import FineTuning, StepMetrics, TrainingPlan
+from pipeline.training.energy_finetuning import Batch, FineTuning, StepMetrics, TrainingPlan
 from pipeline.training.finetune_report import FinetuneReport, Side
 from pipeline.training.image_bank import Survey, training_batches
 
@@ -98,10 +98,7 @@ def run_finetuning(
     )
     conformal_rank(len(sets.calibration.paths), request.target_fpr)
     plan = _plan(request, parts, sets, threads)
-    bounds = plan.bounds
-    for note in sets.notes:
-        say(note)
-    say(f"margins: m_in {bounds.m_in:.2f}, m_out {bounds.m_out:.2f} nats, weight {bounds.weight:g}")
+    made_for = _made_for(parts, plan, sets)
     training = FineTuning(
         network,
         Normalise(parts.package.spec.preprocessing),
@@ -109,8 +106,19 @@ def run_finetuning(
         device=parts.classifier.device,
         autocast=_autocast(parts.classifier.device),
     )
-    if not _train(training, plan, request, parts, sets, threads, stop, on_step, say):
-        return None
+    if request.resume:
+        training.go_on_from(load_checkpoint(request.checkpoint, made_for))
+    bounds = plan.bounds
+    for note in sets.notes:
+        say(note)
+    say(f"margins: m_in {bounds.m_in:.2f}, m_out {bounds.m_out:.2f} nats, weight {bounds.weight:g}")
+    batches = training_batches(
+        sets.normal, sets.labels, sets.outliers, plan, parts.preparation, start=training.done, threads=threads
+    )
+    with closing(batches):
+        if not _train(training, batches, request, made_for, stop, on_step):
+            say(f"stopped after step {training.done} of {plan.steps}; the same command with --resume goes on")
+            return None
     return _finish(settings, request, plan, parts, sets, training.weights(), say)
 
 
@@ -155,33 +163,21 @@ def _autocast(device: torch.device) -> torch.dtype | None:
 
 def _train(
     training: FineTuning,
-    plan: TrainingPlan,
+    batches: Iterator[Batch],
     request: FinetuneRequest,
-    parts: ModelParts,
-    sets: Sets,
-    threads: int,
+    made_for: dict[str, str],
     stop: Callable[[], bool],
     on_step: Callable[[StepMetrics], None],
-    say: Callable[[str], None],
 ) -> bool:
-    made_for = _made_for(parts, plan, sets)
-    if request.resume:
-        training.go_on_from(load_checkpoint(request.checkpoint, made_for))
-        say(f"going on after step {training.done} of {plan.steps}")
+    """Take the steps that are left, with a checkpoint now and then and at the end; False where `stop` ended it."""
 
     def after_step(metrics: StepMetrics) -> None:
-        if metrics.step % request.checkpoint_every == 0 or metrics.step == plan.steps:
+        if metrics.step % request.checkpoint_every == 0:
             save_checkpoint(request.checkpoint, training.state(), made_for)
         on_step(metrics)
 
-    batches = training_batches(
-        sets.normal, sets.labels, sets.outliers, plan, parts.preparation, start=training.done, threads=threads
-    )
-    with closing(batches):
-        ended = training.run(batches, stop=stop, on_step=after_step)
-    if not ended:
-        save_checkpoint(request.checkpoint, training.state(), made_for)
-        say(f"stopped after step {training.done} of {plan.steps}; the same command with --resume goes on")
+    ended = training.run(batches, stop=stop, on_step=after_step)
+    save_checkpoint(request.checkpoint, training.state(), made_for)
     return ended
 
 
