@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from pipeline.calibrate import Calibration
 from pipeline.errors import RefusedError, UsageError
 from pipeline.evaluate import Plan, evaluate
 from pipeline.models.package import ModelPackage
-from pipeline.models.packaging import make_repaired_package, move_package, open_network, refuse_existing
+from pipeline.models.packaging import make_repaired_package, move_package, open_network, refuse_existing, write_repair
 from pipeline.models.preprocessing import Normalise
 from pipeline.records import ENERGY, Float64s
 from pipeline.scoring.energy_bounded import own_bounds
@@ -205,10 +204,9 @@ def _finish(
     """The package comes to its place last: where it is, its reference is."""
     spec = parts.package.spec
     candidate = request.out.with_name(f".{request.out.name}.candidate")
-    make = partial(make_repaired_package, candidate, parts.package, weights, version=f"{spec.version}+finetuned")
     shutil.rmtree(candidate, ignore_errors=True)
     try:
-        make(repair={})
+        make_repaired_package(candidate, parts.package, weights, version=f"{spec.version}+finetuned")
         changed = load_settings(**{**dict(settings), "model": candidate})
         say("comparing before and after")
         report = FinetuneReport(
@@ -221,8 +219,7 @@ def _finish(
                 f"not a repair: {report.worse}; nothing was written; change --weight, the margins or --lr, or take it"
                 " as it is with --resume --force"
             )
-        shutil.rmtree(candidate)
-        make(repair={"kind": "finetune", "plan": plan.as_dict(), **asdict(report)})
+        write_repair(candidate, parts.package, {"kind": "finetune", "plan": plan.as_dict(), **asdict(report)})
         calibration = run_calibration(
             changed, sets.calibration.files, target_fpr=request.target_fpr, temperature=1.0, representative=False
         )

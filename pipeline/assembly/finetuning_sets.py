@@ -9,11 +9,10 @@ import numpy as np
 from pipeline.errors import RefusedError
 from pipeline.ingest.image_files import label_index, labelled_images
 from pipeline.records import Ints
+from pipeline.scoring.energy_bounded import MIN_OUTLIERS
 from pipeline.stages.preparation import Preparation
 from pipeline.training.groups import HELD_OUT, hold_out
 from pipeline.training.image_bank import Survey, survey
-
-MIN_OUTLIERS = 40
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -20,16 +20,14 @@ from pipeline.errors import RefusedError
 from pipeline.ingest.image_files import labelled_images
 from pipeline.models.network import find_head
 from pipeline.models.package import ModelPackage
-from pipeline.models.packaging import make_repaired_package, move_package, open_network, refuse_existing
+from pipeline.models.packaging import make_repaired_package, move_package, open_network, refuse_existing, write_repair
 from pipeline.records import Float64s
-from pipeline.scoring.energy_bounded import EnergyBounds, own_bounds
+from pipeline.scoring.energy_bounded import MIN_OUTLIERS, EnergyBounds, own_bounds
 from pipeline.settings import Settings, load_settings
 from pipeline.shift.threshold import conformal_rank
 from pipeline.training.groups import HELD_OUT, Rows, hold_out, make_rows
 from pipeline.training.head_report import HeadReport, energies_of, report
 from pipeline.training.last_layer_retraining import Head, Outliers, retrain
-
-MIN_OUTLIERS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +222,8 @@ def _write(
     shutil.rmtree(candidate, ignore_errors=True)
     version = f"{parts.package.spec.version}+head"
     try:
-        make_repaired_package(candidate, parts.package, state, version=version, repair=repair)
+        make_repaired_package(candidate, parts.package, state, version=version)
+        write_repair(candidate, parts.package, repair)
         calibration = None
         if request.calibration is not None:
             calibration = run_calibration(

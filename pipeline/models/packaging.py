@@ -121,9 +121,9 @@ def open_network(package: ModelPackage) -> nn.Module:
 
 
 def make_repaired_package(
-    out: Path, parent: ModelPackage, state: Mapping[str, Tensor], *, version: str, repair: Mapping[str, Any]
+    out: Path, parent: ModelPackage, state: Mapping[str, Tensor], *, version: str
 ) -> ModelPackage:
-    """Write a package like `parent` with other weights; `repair` is kept beside them as repair.json.
+    """Write a package like `parent` with other weights.
 
     Raises PackageError where the weights do not fit, EnvironmentFault where the disk is full.
     """
@@ -136,7 +136,6 @@ def make_repaired_package(
         _save_weights(state, folder)
         if (parent.path / CODE_FILE).exists():
             shutil.copyfile(parent.path / CODE_FILE, folder / CODE_FILE)
-        (folder / REPAIR_FILE).write_text(json.dumps({"parent": parent.model_id, **repair}, indent=1) + "\n")
 
     return _write(out, spec, fill)
 
@@ -185,6 +184,15 @@ def _write(out: Path, spec: PackageSpec, fill: Callable[[Path], object]) -> Mode
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return load_package(out)
+
+
+def write_repair(made: Path, parent: ModelPackage, repair: Mapping[str, Any]) -> None:
+    """Keep with a package which model it was made of, how, and what came of it."""
+    text = json.dumps({"parent": parent.model_id, **repair}, indent=1) + "\n"
+    try:
+        (made / REPAIR_FILE).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise EnvironmentFault(f"{made / REPAIR_FILE}: {error.strerror}; free some space and try again") from error
 
 
 def move_package(made: Path, out: Path) -> ModelPackage:

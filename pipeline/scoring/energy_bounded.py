@@ -17,6 +17,7 @@ from pipeline.records import Float64s
 from pipeline.scoring.energy import energy
 
 WEIGHT = 0.1  # λ in the paper
+MIN_OUTLIERS = 40  # to learn from and to judge by
 BELOW_NORMAL, ABOVE_OUTLIERS = 1.0, 3.0  # nats, of the default margins
 
 

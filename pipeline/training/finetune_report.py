@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from pipeline.scoring.evaluation import Separation
-
-WORSE_BY = 0.01  # of accuracy: what a repair may cost
+from pipeline.training.groups import WORSE_BY
 
 
 @dataclass(frozen=True, slots=True)

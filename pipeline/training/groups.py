@@ -11,6 +11,7 @@ from pipeline.errors import RefusedError
 from pipeline.records import Float64s, Ints
 
 MIN_GROUP = 20  # rows; with fewer, a held-out share says nothing
+WORSE_BY = 0.01  # of mean accuracy: what a repair may cost
 HELD_OUT = 0.3  # of every group: reports come from rows that nothing was fitted on
 _Z = 1.959964  # 95 %, two-sided
 

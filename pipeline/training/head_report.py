@@ -9,11 +9,10 @@ from scipy.special import logsumexp
 from pipeline.records import Float64s, Ints
 from pipeline.scoring.evaluation import Separation, separation
 from pipeline.shift.threshold import conformal_threshold
-from pipeline.training.groups import GroupAccuracy, Rows, group_accuracies, worst
+from pipeline.training.groups import WORSE_BY, GroupAccuracy, Rows, group_accuracies, worst
 from pipeline.training.last_layer_retraining import Head
 
 Halves = tuple[Ints, Ints]
-WORSE_BY = 0.01  # of mean accuracy: what a repair may cost
 
 
 @dataclass(frozen=True, slots=True)
