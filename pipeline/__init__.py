@@ -11,9 +11,10 @@
     monitor.py      parts → ticks → detector → verdicts; scheduled, one leader, safe to run again
     calibrate.py    in-distribution images → Reference (threshold, edges, feature statistics, blind-spot card)
     evaluate.py     in-distribution and other images → how well each score separates them (a table or a page)
+    training/       a model that failed → a new package: energies bounded, or a new head on balanced groups
 
 Processes meet only in the database. Imports point down:
 
-    cli → demo | doctor → assembly → reports → worker | monitor | calibrate | evaluate → telemetry → stages
-        → ingest | models | storage → scoring | shift → records → errors
+    cli → demo | doctor → assembly → reports → worker | monitor | calibrate | evaluate | training → telemetry
+        → stages → ingest | models | storage → scoring | shift → records → errors
 """

@@ -12,3 +12,11 @@ def cifar() -> Path:
     if not CIFAR.is_dir():
         pytest.skip("the evaluation images are not beside the repository")
     return CIFAR
+
+
+def vectors(name: str) -> Path:
+    """A file of published figures and their inputs; skips the test where it is absent."""
+    path = CIFAR.parents[1] / "vectors" / name
+    if not path.is_file():
+        pytest.skip("the vectors are not beside the repository")
+    return path

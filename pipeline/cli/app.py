@@ -11,7 +11,19 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from pipeline.cli import admin, data, detection, evaluation, model, monitoring, operations, run, topics
+from pipeline.cli import (
+    admin,
+    data,
+    detection,
+    evaluation,
+    finetuning,
+    model,
+    monitoring,
+    operations,
+    retraining,
+    run,
+    topics,
+)
 from pipeline.errors import EnvironmentFault, OodwatchError, masked
 
 app = typer.Typer(
@@ -37,6 +49,7 @@ PANELS: dict[str, dict[str, Callable[..., Any]]] = {
     },
     "Run": {"produce": data.produce, "worker": run.worker, "monitor": monitoring.monitor},
     "Detect": {"replay": detection.replay},
+    "Repair": {"finetune": finetuning.finetune, "retrain-head": retraining.retrain_head},
     "Look": {"ledger": data.ledger, "dead-letters": data.dead_letters, "health": operations.health},
     "Administer": {"doctor": operations.doctor, "init": admin.init, "migrate": admin.migrate, "forget": data.forget},
 }

@@ -108,7 +108,7 @@ def evaluate(
     plan = Plan(temperatures, target_fpr, parse_dimensions(residual_dimensions), pictures, detectors)
     with progress_bar("evaluating", None) as bar:
         made, failed, classes = run_evaluation(
-            settings, id_set, _named(ood), plan, on_start=lambda total: bar.set(0, total), progress=bar.advance
+            settings, id_set, named_sets(ood), plan, on_start=lambda total: bar.set(0, total), progress=bar.advance
         )
     for file, why in failed[:10]:
         note(f"skipped {file}: {why}")
@@ -131,7 +131,8 @@ _LEGEND = (
 )
 
 
-def _named(texts: list[str]) -> list[tuple[str, str]]:
+def named_sets(texts: list[str]) -> list[tuple[str, str]]:
+    """NAME=SET each. Raises UsageError for another form, and for a name that is given twice."""
     named: dict[str, str] = {}
     for text in texts:
         name, separator, where = text.partition("=")

@@ -3,6 +3,7 @@
     model.toml            name, version, classes, architecture, head, preprocessing
     weights.safetensors   the state dict
     model.py              the architecture, where it was given as a file
+    repair.json           where the weights came from a repair: of which model, how, before and after
 
 or, in place of the last two, program.pt2, a torch.export program. Nothing is ever unpickled.
 """
@@ -20,6 +21,7 @@ from pipeline.models.preprocessing import Preprocessing
 
 FORMAT = 1
 SPEC_FILE, WEIGHTS_FILE, CODE_FILE, PROGRAM_FILE = "model.toml", "weights.safetensors", "model.py", "program.pt2"
+REPAIR_FILE = "repair.json"  # for people and the registry; not part of the digest
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """Make a model package: check that everything fits, then write it in one move."""
 
+import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -8,13 +9,15 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import save_file
+from torch import Tensor, nn
 
-from pipeline.errors import EnvironmentFault, PackageError
+from pipeline.errors import EnvironmentFault, PackageError, RefusedError
 from pipeline.models.checking import check_classifier, check_program
-from pipeline.models.network import build_network, load_weights, read_state_dict
+from pipeline.models.network import build_network, find_head, load_weights, read_state_dict
 from pipeline.models.package import (
     CODE_FILE,
     PROGRAM_FILE,
+    REPAIR_FILE,
     SPEC_FILE,
     WEIGHTS_FILE,
     ModelPackage,
@@ -45,7 +48,7 @@ def make_package(
     are pickled or do not fit, the head is missing, the classes are of another number, the output is
     not what a multi-class classifier's head returns; and EnvironmentFault where the disk is full.
     """
-    _refuse_existing(out, force)
+    refuse_existing(out, force)
     place = architecture.rpartition(":")[0]
     from_file = place.endswith(".py")
     spec = PackageSpec(
@@ -66,9 +69,7 @@ def make_package(
         spec = replace(spec, architecture=f"{CODE_FILE}:{architecture.rpartition(':')[2]}")
 
     def fill(folder: Path) -> None:
-        tensors = {name: value.detach().clone().contiguous() for name, value in state.items()}
-        save_file(tensors, folder / WEIGHTS_FILE)
-        (folder / WEIGHTS_FILE).chmod(0o644)  # safetensors makes 0600, which a container's user cannot read
+        _save_weights(state, folder)
         if from_file:
             shutil.copyfile(place, folder / CODE_FILE)
 
@@ -90,7 +91,7 @@ def make_program_package(
     Raises PackageError as `make_package` does, and where the program holds pickled objects, calls
     anything but operators of ATen, or does not take batches of any size.
     """
-    _refuse_existing(out, force)
+    refuse_existing(out, force)
     spec = PackageSpec(
         name=name or out.resolve().name,
         version=version,
@@ -103,6 +104,46 @@ def make_program_package(
     check_spec(spec, out)
     check_program(program, spec)
     return _write(out, spec, lambda folder: shutil.copyfile(program, folder / PROGRAM_FILE))
+
+
+def open_network(package: ModelPackage) -> nn.Module:
+    """A package's network with its weights, to be repaired. Raises RefusedError for a program."""
+    spec = package.spec
+    if spec.is_program:
+        raise RefusedError(
+            f"{package.path} holds a torch.export program, whose layers cannot be trained or replaced: it has no linear"
+            " head that can be named; package the model with --architecture, --weights and --head"
+        )
+    network = build_network(spec.architecture, package.path, spec.arguments)
+    load_weights(network, read_state_dict(package.path / WEIGHTS_FILE), package.path)
+    find_head(network, spec.head, len(spec.classes))
+    return network
+
+
+def make_repaired_package(
+    out: Path, parent: ModelPackage, state: Mapping[str, Tensor], *, version: str
+) -> ModelPackage:
+    """Write a package like `parent` with other weights.
+
+    Raises PackageError where the weights do not fit, EnvironmentFault where the disk is full.
+    """
+    spec = replace(parent.spec, version=version)
+    network = build_network(spec.architecture, parent.path, spec.arguments)
+    load_weights(network, state, "the repaired weights")
+    check_classifier(network, spec)
+
+    def fill(folder: Path) -> None:
+        _save_weights(state, folder)
+        if (parent.path / CODE_FILE).exists():
+            shutil.copyfile(parent.path / CODE_FILE, folder / CODE_FILE)
+
+    return _write(out, spec, fill)
+
+
+def _save_weights(state: Mapping[str, Tensor], folder: Path) -> None:
+    tensors = {name: value.detach().clone().contiguous() for name, value in state.items()}
+    save_file(tensors, folder / WEIGHTS_FILE)
+    (folder / WEIGHTS_FILE).chmod(0o644)  # safetensors makes 0600, which a container's user cannot read
 
 
 def _read_classes(path: Path) -> tuple[str, ...]:
@@ -118,7 +159,8 @@ def _read_classes(path: Path) -> tuple[str, ...]:
     return names
 
 
-def _refuse_existing(out: Path, force: bool) -> None:
+def refuse_existing(out: Path, force: bool) -> None:
+    """Raise PackageError where something lies that must not be replaced."""
     if out.exists() and not force:
         raise PackageError(f"{out} exists; add --force to replace it")
     if out.exists() and not (out / SPEC_FILE).is_file():
@@ -141,4 +183,21 @@ def _write(out: Path, spec: PackageSpec, fill: Callable[[Path], object]) -> Mode
         raise EnvironmentFault(f"{out}: {said}; free some space or name another place; nothing was written") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+    return load_package(out)
+
+
+def write_repair(made: Path, parent: ModelPackage, repair: Mapping[str, Any]) -> None:
+    """Keep with a package which model it was made of, how, and what came of it."""
+    text = json.dumps({"parent": parent.model_id, **repair}, indent=1) + "\n"
+    try:
+        (made / REPAIR_FILE).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise EnvironmentFault(f"{made / REPAIR_FILE}: {error.strerror}; free some space and try again") from error
+
+
+def move_package(made: Path, out: Path) -> ModelPackage:
+    """Put a package that was made elsewhere on the same disk in its place, over what lies there."""
+    if out.exists():
+        shutil.rmtree(out)
+    made.rename(out)
     return load_package(out)

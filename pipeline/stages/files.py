@@ -45,7 +45,7 @@ def score_files(
                 first = starts[len(ahead)]
                 chosen = range(first, min(first + batch, len(paths)))
                 chunks = [chosen[i : i + _DECODE_CHUNK] for i in range(0, len(chosen), _DECODE_CHUNK)]
-                ahead.append([pool.submit(_prepare_files, paths, chunk, preparation) for chunk in chunks])
+                ahead.append([pool.submit(prepare_files, paths, chunk, preparation) for chunk in chunks])
             prepared = [item for future in ahead[number] for item in future.result()]
             ahead[number] = []
             yield _score_batch(start, prepared, model, score)
@@ -53,7 +53,8 @@ def score_files(
                 return
 
 
-def _prepare_files(paths: Sequence[Path], chunk: range, preparation: Preparation) -> list[Prepared]:
+def prepare_files(paths: Sequence[Path], chunk: Sequence[int], preparation: Preparation) -> list[Prepared]:
+    """Read and prepare the files of these numbers, in order; what is no image becomes a dead letter."""
     read = [_read(paths[index], index, preparation) for index in chunk]
     prepared = iter(preparation.prepare_all([item for item in read if isinstance(item, Record)]))
     return [next(prepared) if isinstance(item, Record) else item for item in read]

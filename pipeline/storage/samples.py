@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
+    ColumnElement,
     Connection,
     Delete,
     Select,
@@ -20,7 +22,7 @@ from sqlalchemy import (
 )
 
 from pipeline.storage.bulk import insert_many
-from pipeline.storage.schema import DeploymentRow, SampleRow, ScoreRow, SegmentRow
+from pipeline.storage.schema import DeploymentRow, ReferenceRow, SampleRow, ScoreRow, SegmentRow
 
 
 class NewSample(NamedTuple):
@@ -111,12 +113,67 @@ def random_outputs(conn: Connection, deployment: str, segment: str | None) -> It
         )
 
 
-def _random_outputs(deployment: str, segment: str | None) -> Select[*tuple[Any, ...]]:
-    same_record = and_(
+@dataclass(frozen=True, slots=True)
+class LabelledFeatures:
+    """What a stored sample gives to a retraining of the last layer."""
+
+    features: bytes  # float16
+    id: str | None
+    label: str | None
+    segment: str
+    value_sha256: bytes
+    model_id: str
+    is_random: bool  # False: kept for its score
+
+
+def sample_features(
+    conn: Connection, deployment: str, start: datetime | None, end: datetime | None
+) -> Iterator[LabelledFeatures]:
+    """All samples of a deployment with start <= event time < end that have features, each image once, oldest first.
+
+    An image that was kept twice counts as a random one.
+    """
+    statement = (
+        select(
+            SampleRow.stream_id,
+            SampleRow.offset,
+            SampleRow.kind,
+            SampleRow.features,
+            ScoreRow.id,
+            ScoreRow.label,
+            ScoreRow.value_sha256,
+            SegmentRow.name,
+            ReferenceRow.model_id,
+        )
+        .join(ScoreRow, _same_record())
+        .join(DeploymentRow, DeploymentRow.id == SampleRow.deployment_id)
+        .join(SegmentRow, SegmentRow.id == SampleRow.segment_id)
+        .join(ReferenceRow, ReferenceRow.id == SampleRow.reference_id)
+        .where(DeploymentRow.name == deployment, SampleRow.features.is_not(None))
+        .order_by(SampleRow.event_time, SampleRow.stream_id, SampleRow.offset, SampleRow.kind)  # random before strange
+    )
+    if start is not None:
+        statement = statement.where(SampleRow.event_time >= start)
+    if end is not None:
+        statement = statement.where(SampleRow.event_time < end)
+    last: tuple[int, int] | None = None
+    for row in conn.execution_options(yield_per=1000).execute(statement):
+        if last != (row.stream_id, row.offset):
+            last = row.stream_id, row.offset
+            yield LabelledFeatures(
+                row.features, row.id, row.label, row.name, row.value_sha256, row.model_id, row.kind == "random"
+            )
+
+
+def _same_record() -> ColumnElement[bool]:
+    return and_(
         ScoreRow.stream_id == SampleRow.stream_id,
         ScoreRow.offset == SampleRow.offset,
         ScoreRow.event_time == SampleRow.event_time,  # one partition of PostgreSQL is read, not all
     )
+
+
+def _random_outputs(deployment: str, segment: str | None) -> Select[*tuple[Any, ...]]:
     statement: Select[*tuple[Any, ...]] = (
         select(
             SampleRow.logits,
@@ -127,7 +184,7 @@ def _random_outputs(deployment: str, segment: str | None) -> Select[*tuple[Any, 
             ScoreRow.label,
             ScoreRow.id,
         )
-        .join(ScoreRow, same_record)
+        .join(ScoreRow, _same_record())
         .join(DeploymentRow, DeploymentRow.id == SampleRow.deployment_id)
         .where(DeploymentRow.name == deployment, SampleRow.kind == "random", SampleRow.logits.is_not(None))
         .order_by(SampleRow.id)

@@ -1,0 +1,1 @@
+"""Repair, offline: fine-tune the whole network with bounded energies, or retrain its last layer on balanced groups."""
