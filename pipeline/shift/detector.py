@@ -85,6 +85,11 @@ class Detector:
         """A hash of null, budget and thresholds: state of another one cannot be gone on with."""
         return fingerprint(self.null, self.budget, self.thresholds)
 
+    @property
+    def provisional(self) -> bool:
+        """What is raised is shown and never paged."""
+        return self.null.provisional
+
     def step(self, tick: Tick) -> list[StreamVerdict]:
         """Take in one tick and decide. Raises UsageError for a tick that begins before the last one's end."""
         self.advance(tick)
@@ -247,7 +252,7 @@ class Detector:
         bounds, counts = self.null.classes, class_counts(tick)
         if bounds is None or counts is None or not counts.any():
             return
-        d = 1.0 if self.null.baseline is None else self.null.baseline.d_classes
+        d = self.null.d_classes
         spent = self._spent(tick.minutes, float(counts.sum()) / d)
         self._signals["classes"].observe(t, tick.minutes, spent, class_increments(counts, d, bounds))
 

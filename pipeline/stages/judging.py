@@ -65,6 +65,7 @@ class Judged:
     tick: datetime
     n: int
     flags: int
+    provisional: bool  # what is raised is shown and never paged
     transitions: tuple[StreamVerdict, ...]  # those verdicts that changed a state
 
     def as_lines(self) -> Iterator[dict[str, Any]]:
@@ -75,7 +76,7 @@ class Judged:
             yield {**which, "minutes": 1, "n": self.n, "flagged": self.flags, "revision": revised}
         for verdict in self.transitions:
             values = asdict(verdict)
-            yield {**which, **values.pop("transition"), **values}
+            yield {**which, **values.pop("transition"), **values, "provisional": self.provisional}
 
 
 @dataclass(slots=True)
@@ -132,11 +133,13 @@ def judge_due(
         for reference_id in _present(minutes.get(at, {}), deployment, states, benches):
             tick = _tick(at, minutes.get(at, {}).get(reference_id), names)
             if reference_id not in benches:
-                bench = _seated(deployment, reference_id, new_evaluator, states.get(reference_id), at)
-                if bench is not None:
-                    benches[reference_id] = bench
-            changes = benches[reference_id].take(tick) if reference_id in benches else ()
-            judged.append(_line("tick", deployment, references[reference_id], tick, changes))
+                seated = _seated(deployment, reference_id, new_evaluator, states.get(reference_id), at)
+                if seated is not None:
+                    benches[reference_id] = seated
+            bench = benches.get(reference_id)
+            changes = () if bench is None else bench.take(tick)
+            provisional = bench is None or bench.evaluator.provisional
+            judged.append(_line("tick", deployment, references[reference_id], tick, changes, provisional=provisional))
     watermark = max(complete.watermark, position.watermark or complete.watermark)
     with engine.begin() as conn:
         claim(conn, position, now=now, evaluated_until=end, watermark=watermark)
@@ -175,7 +178,9 @@ def judge_revised(
     with engine.begin() as conn:
         claim(conn, position, now=now)
         _store(conn, deployment, state.reference_id, bench, stale, None, now)
-    return [_line("revision", deployment, references[state.reference_id], newest, changes)]
+    provisional = bench.evaluator.provisional
+    name = references[state.reference_id]
+    return [_line("revision", deployment, name, newest, changes, provisional=provisional)]
 
 
 def judge_silence(engine: Engine, deployment: Watched, new_evaluator: NewEvaluator, *, now: datetime) -> list[Judged]:
@@ -192,7 +197,10 @@ def judge_silence(engine: Engine, deployment: Watched, new_evaluator: NewEvaluat
     if position is None or position.evaluated_until is None or position.fed_at is None or state is None:
         return []
     evaluator = _restored(deployment, new_evaluator, state)
-    found = None if evaluator is None else evaluator.silence(last_image=position.fed_at, now=max(now, position.fed_at))
+    if evaluator is None:
+        return []
+    found = evaluator.silence(last_image=position.fed_at, now=max(now, position.fed_at))
+    provisional = evaluator.provisional
     if found is None or (after := "shift" if found.silent else "ok") == before:
         return []
     change = Transition(before, after, None, None, "no image")
@@ -200,9 +208,10 @@ def judge_silence(engine: Engine, deployment: Watched, new_evaluator: NewEvaluat
     newest = _tick(position.evaluated_until - TICK, None, {})
     with engine.begin() as conn:
         claim(conn, position, now=now)
-        put_verdicts(conn, *which, newest.start, [verdict])
-        add_transitions(conn, *which, [(newest.start, verdict)], now=now)
-    return [_line("silence", deployment, references[deployment.reference_id], newest, [verdict])]
+        put_verdicts(conn, *which, newest.start, [verdict], provisional=provisional)
+        add_transitions(conn, *which, [(newest.start, verdict)], provisional=provisional, now=now)
+    name = references[deployment.reference_id]
+    return [_line("silence", deployment, name, newest, [verdict], provisional=provisional)]
 
 
 def _seated(
@@ -284,9 +293,10 @@ def _store(
     state = DetectorState(reference_id, bench.evaluator.snapshot(), bench.floor, revised_from)
     put_state(conn, deployment.id, state, now=now)
     replace_checkpoints(conn, deployment.id, reference_id, dropped, bench.checkpoints)
+    provisional = bench.evaluator.provisional
     if bench.newest is not None:
-        put_verdicts(conn, deployment.id, reference_id, *bench.newest)
-    add_transitions(conn, deployment.id, reference_id, bench.changes, now=now)
+        put_verdicts(conn, deployment.id, reference_id, *bench.newest, provisional=provisional)
+    add_transitions(conn, deployment.id, reference_id, bench.changes, provisional=provisional, now=now)
 
 
 def _span(names: Mapping[int, str]) -> timedelta:
@@ -311,6 +321,8 @@ def _line(
     reference: str,
     tick: Tick,
     changes: Sequence[StreamVerdict],
+    *,
+    provisional: bool,
 ) -> Judged:
     n, flags = (0, 0) if tick.pooled is None else (int(tick.pooled.n), int(tick.pooled.flags))
-    return Judged(kind, deployment.name, reference, tick.start, n, flags, tuple(changes))
+    return Judged(kind, deployment.name, reference, tick.start, n, flags, provisional, tuple(changes))
