@@ -5,7 +5,7 @@ holds through nights, weekends and slow wandering, and not only for the calibrat
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.special import betaincinv
@@ -67,6 +67,10 @@ class Baseline:
         """The segment's own; None where it was not accepted."""
         return self.segments.get(segment)
 
+    def with_coverage(self, coverage: CoverageReference | None) -> "Baseline":
+        """The same with limits from its own blocks of features: they need its D."""
+        return replace(self, coverage=coverage)
+
 
 def baseline(
     pooled: Accepted,
@@ -75,7 +79,6 @@ def baseline(
     n_cal: int,
     minutes: float,
     classes: ClassMix | None = None,
-    coverage: CoverageReference | None = None,
 ) -> Baseline:
     """The baseline of accepted ticks of `minutes` each; segments are taken one after another."""
     model = _by_hour(pooled)
@@ -85,8 +88,12 @@ def baseline(
         segments={name: normal(ticks, model, n_cal) for name, ticks in segments},
         rates=hourly_rates(pooled.starts, pooled.n, minutes),
         classes=classes,
-        coverage=coverage,
     )
+
+
+def normal_of_all(pooled: Accepted, n_cal: int) -> Normal:
+    """What all traffic stays within."""
+    return normal(pooled, _by_hour(pooled), n_cal)
 
 
 def normal(ticks: Accepted, model: tuple[Float64s, Float64s], n_cal: int) -> Normal:

@@ -25,7 +25,7 @@ def dispersion(n: Float64s, k: Float64s, p: Float64s | float) -> float:
         )
         if variance.any():
             scale = float(chdtri(blocks - 1, _CONFIDENCE)) * variance.mean()
-            found = max(found, float(((hits - expected) ** 2).sum()) / scale)
+            found = max(found, float(((hits - expected) ** 2).sum() / scale))
     return found
 
 
