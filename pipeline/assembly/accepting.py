@@ -156,8 +156,7 @@ def accepted_window(
 
 def quiet_or_forced(conn: Connection, source: Source, *, force: bool) -> list[str]:
     """A note where something was raised in the window; RefusedError where that was not accepted with `force`."""
-    assert source.reference.id is not None
-    raised = raised_within(conn, source.deployment_id, source.reference.id, source.start, source.end)
+    raised = raised_within(conn, source.deployment_id, source.key, source.start, source.end)
     if not raised:
         return []
     what = f"{len(raised)} alarms lie in the window: {_some(raised)}"

@@ -40,12 +40,12 @@ class Source:
 
     def pooled(self, conn: Connection) -> Iterator[tuple[int, RollUp]]:
         """Of the minutes with images: which, and all traffic."""
-        for start, sums in pooled_minutes(conn, self.deployment_id, self._key, self.start, self.end):
+        for start, sums in pooled_minutes(conn, self.deployment_id, self.key, self.start, self.end):
             yield (start - self.start) // TICK, sums
 
     def segment(self, conn: Connection, segment_id: int) -> Accepted:
         """One segment's minutes."""
-        found = segment_minutes(conn, self.deployment_id, self._key, segment_id, self.start, self.end)
+        found = segment_minutes(conn, self.deployment_id, self.key, segment_id, self.start, self.end)
         return self.accepted(((one.start - self.start) // TICK, one.n, one.flags, one.histogram) for one in found)
 
     def accepted(self, minutes: Iterable[tuple[int, int, int, Float64s | Ints]]) -> Accepted:
@@ -57,7 +57,8 @@ class Source:
         return Accepted(starts, n, k, histograms)
 
     @property
-    def _key(self) -> int:
+    def key(self) -> int:
+        """The reference's."""
         assert self.reference.id is not None
         return self.reference.id
 

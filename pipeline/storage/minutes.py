@@ -30,6 +30,18 @@ def first_minute(conn: Connection, deployment_id: int, reference_id: int) -> dat
     return found
 
 
+def references_within(conn: Connection, deployment_id: int, start: datetime, end: datetime) -> list[int]:
+    """Keys of the references that scored images of start <= minute < end."""
+    statement = select(TickRow.reference_id).where(
+        TickRow.deployment_id == deployment_id,
+        TickRow.minutes == 1,
+        TickRow.start >= start,
+        TickRow.start < end,
+        TickRow.segment_id == POOLED,
+    )
+    return sorted(conn.scalars(statement.distinct()))
+
+
 def pooled_minutes(
     conn: Connection, deployment_id: int, reference_id: int, start: datetime, end: datetime
 ) -> Iterator[tuple[datetime, RollUp]]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from threading import Barrier
+from typing import Any
 
 import numpy as np
 import pytest
@@ -88,6 +89,17 @@ def window(days: Days, start: int = 0, end: int = DAYS * DAY) -> tuple[str, ...]
     return "--database", url, "--from", iso(MONDAY + start * MINUTE), "--to", iso(MONDAY + end * MINUTE)
 
 
+def changed(lines: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Streams that left ok or came back to it."""
+    state: dict[str, str] = {}
+    found = []
+    for line in lines:
+        if line["state"] != state.get(line["stream"], "ok"):
+            found.append((line["stream"], line["state"]))
+        state[line["stream"]] = line["state"]
+    return found
+
+
 def taken(days: Days) -> Baseline:
     with days.engine.connect() as conn:
         return accept(conn, Source(days.deployment_id, days.reference, MONDAY, END))[0]
@@ -108,6 +120,15 @@ def test_an_accepted_night_raises_nothing_and_one_that_was_not_is_provisional(da
     before = days.transitions()
     assert ("pooled", "shift", True) in before
     assert all(provisional for _, _, provisional in before)
+    replayed = command("replay", *window(days, DAYS * DAY, (DAYS + 1) * DAY), "--json")
+    assert replayed.err.startswith("d, reference m-r1, without a baseline: 2026-01-09T00:00Z to 2026-01-10T00:00Z")
+    assert "provisional" in replayed.err
+    lines = [json.loads(text) for text in replayed.out.splitlines()]
+    assert changed(lines) == [(stream, state) for stream, state, _ in before]
+    with days.engine.connect() as conn:
+        live = conn.execute(select(VerdictRow.stream, VerdictRow.log_evidence, VerdictRow.onset, VerdictRow.share))
+        said = [(one["stream"], one["log_evidence"], one["onset"], one["share"]) for one in lines[-3:]]
+        assert sorted(said) == sorted((name, m, onset and iso(onset), share) for name, m, onset, share in live)
     assert command("baseline", "accept", *window(days), *WHO).code == 0
     watch(DAYS + 1)
     assert days.transitions() == before
