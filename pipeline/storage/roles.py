@@ -39,8 +39,8 @@ _WRITES = {
     "verdict": "INSERT, UPDATE",
     "transition": "INSERT",
 }
-#: What an operator writes: decisions of people.
-_DECIDES = {"baseline": "INSERT, UPDATE"}
+#: What an operator writes: decisions of people. Of a baseline only that it was revoked can change.
+_DECIDES = {"baseline": "INSERT, UPDATE (revoked_at, revoked_by)"}
 
 
 def grant_roles(conn: Connection) -> None:
