@@ -21,7 +21,7 @@ from pipeline.settings import load_settings
 from pipeline.shift.baseline import Baseline
 from pipeline.shift.snapshot import fingerprint
 from pipeline.stages.accepting import Source, accept
-from pipeline.stages.judging import Patience
+from pipeline.stages.judging import Judged, Patience
 from pipeline.storage.baselines import BaselineLine, list_baselines, newest_baseline, read_baseline, save_baseline
 from pipeline.storage.engine import open_database
 from pipeline.storage.schema import TransitionRow, VerdictRow
@@ -106,9 +106,11 @@ def taken(days: Days) -> Baseline:
 
 
 def test_an_accepted_night_raises_nothing_and_one_that_was_not_is_provisional(days: Days, command: Command) -> None:
-    now = [END]
+    now, told = [END], list[Judged]()
     limits = Limits(Patience(lateness=timedelta(0), idle=timedelta(hours=12)), TickRetention())
-    monitor = Monitor(days.engine, Alone(), Detectors(days.engine, load_settings()), limits, clock=lambda: now[0])
+    monitor = Monitor(
+        days.engine, Alone(), Detectors(days.engine, load_settings()), limits, clock=lambda: now[0], report=told.append
+    )
 
     def watch(day: int) -> None:
         start = MONDAY + timedelta(days=day)
@@ -120,6 +122,8 @@ def test_an_accepted_night_raises_nothing_and_one_that_was_not_is_provisional(da
     before = days.transitions()
     assert ("pooled", "shift", True) in before
     assert all(provisional for _, _, provisional in before)
+    printed = [line for judged in told for line in judged.as_lines() if "stream" in line]
+    assert {line["provisional"] for line in printed} == {True}
     replayed = command("replay", *window(days, DAYS * DAY, (DAYS + 1) * DAY), "--json")
     assert replayed.err.startswith("d, reference m-r1, without a baseline: 2026-01-09T00:00Z to 2026-01-10T00:00Z")
     assert "provisional" in replayed.err
