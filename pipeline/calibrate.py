@@ -21,7 +21,17 @@ import numpy as np
 from pipeline.errors import RefusedError
 from pipeline.ingest.decode import DECODER
 from pipeline.ingest.image_files import label_index
-from pipeline.records import ENERGY, ENERGY_RESIDUAL, Float64s, Ints, Outputs, Reference
+from pipeline.records import (
+    ENERGY,
+    ENERGY_RESIDUAL,
+    CoverageReference,
+    Float64s,
+    Ints,
+    Outputs,
+    Reference,
+    ReferenceImage,
+)
+from pipeline.shift.coverage import BLOCK, bootstrap, degenerate
 from pipeline.shift.histogram import fine_edges, rank_edges
 from pipeline.shift.threshold import conformal_threshold, flag_rate_bounds
 from pipeline.stages.blind_spots import BlindSpots
@@ -155,7 +165,20 @@ def calibrate(
     card = blind_spot_card(examined, d, calibrated, request.target_fpr)
     space = scores[d][0] if shaped and d is not None else None
     reference = replace(_reference(request, sums, now), residual=space, card=card)
+    if request.representative:
+        reference = replace(reference, coverage=coverage_of_images(reference.images, rng))
     return Calibration(reference, reader.failed, reader.n - len(reader.hashes))
+
+
+def coverage_of_images(images: Sequence[ReferenceImage], rng: np.random.Generator) -> CoverageReference | None:
+    """What blocks of the kept images do; None where they are too few, or fill fewer dimensions than they have.
+
+    Here and not in the monitor: the last bits differ between machines, and with them the detector's configuration.
+    """
+    if len(images) < BLOCK:
+        return None
+    z = np.stack([image.projected for image in images]).astype(np.float64)
+    return None if degenerate(np.cov(z.T).reshape(z.shape[1], -1)) else bootstrap(z, rng)
 
 
 class _Reader:

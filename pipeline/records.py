@@ -152,6 +152,22 @@ class ResidualSpace:
     scale: float  # α, nats per unit of the features
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class CoverageReference:
+    """Mean and covariance of n projected features, and what normal blocks of them do (see shift/coverage.py)."""
+
+    n: int
+    mean: Float64s  # (d,)
+    covariance: Float64s  # (d, d), divisor n
+    sizes: Float64s  # (G,) images of a block, ascending
+    t2: Float64s  # (G,) upper quantile of T²
+    low: Float64s  # (G,) lower quantile of L
+    high: Float64s  # (G,) upper quantile of L
+    spread: Float64s  # (G,) standard deviation of L
+    q: float  # upper bound of the share of normal blocks that a flag marks
+    from_traffic: bool = False  # blocks of accepted traffic: valid at any dispersion
+
+
 @dataclass(frozen=True, slots=True)
 class CardLine:
     """What one kind of damage does to the calibration's own images, and what each score sees of it."""
@@ -223,6 +239,7 @@ class Reference:
     projected_mean: Float64s  # (d,)
     projected_covariance: Float64s  # (d, d), divisor n
     residual: ResidualSpace | None = None  # where the score is energy+residual
+    coverage: CoverageReference | None = field(default=None, repr=False)  # where representative
     card: Card | None = field(default=None, repr=False)
     images: tuple[ReferenceImage, ...] = field(default=(), repr=False)
     id: int | None = None  # the database's key, once stored

@@ -165,6 +165,10 @@ class Adder:
         self._silent_after = silent_after
         self.known: dict[str, Any] = {"limit": limit, "n": 0, "flags": 0, "state": "ok", "digest": ""}
 
+    @property
+    def provisional(self) -> bool:
+        return True
+
     def step(self, tick: Tick) -> list[StreamVerdict]:
         self.advance(tick)
         return self.decide()

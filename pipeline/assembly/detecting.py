@@ -3,13 +3,14 @@
 import logging
 from datetime import timedelta
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from pipeline.errors import RefusedError
 from pipeline.settings import Settings
 from pipeline.shift.budget import Budget, Thresholds
 from pipeline.shift.detector import Detector
 from pipeline.shift.null import Null
+from pipeline.storage.baselines import newest_baseline, read_baseline
 from pipeline.storage.engine import reading
 from pipeline.storage.monitoring import Watched
 from pipeline.storage.references import reference_by_key
@@ -28,15 +29,12 @@ class Detectors:
         self._engine = engine
         self._budget = budget_of(settings)
         self._thresholds = thresholds_of(settings)
-        self._nulls: dict[tuple[int, int], Null | None] = {}
+        self._nulls: dict[tuple[int, int], tuple[int | None, Null | None]] = {}  # with the baseline's version
         self.refused: dict[str, str] = {}  # by deployment: why nobody judges
 
     def __call__(self, deployment: Watched, reference_id: int, snapshot: bytes | None) -> Detector | None:
         """None where nobody can judge; raises RefusedError for a snapshot of another configuration."""
-        key = deployment.id, reference_id
-        if key not in self._nulls:
-            self._nulls[key] = self._null(deployment, reference_id)
-        null = self._nulls[key]
+        null = self._null(deployment, reference_id)
         if null is None:
             return None
         if snapshot is None:
@@ -44,15 +42,31 @@ class Detectors:
         return Detector.restore(snapshot, null, budget=self._budget, thresholds=self._thresholds)
 
     def _null(self, deployment: Watched, reference_id: int) -> Null | None:
+        """What is stored is read again when another baseline counts: that takes effect without a restart."""
+        key = deployment.id, reference_id
         with reading(self._engine).connect() as conn:
-            null = Null.from_reference(reference_by_key(conn, reference_id))
+            version = newest_baseline(conn, *key)
+            if key in self._nulls and self._nulls[key][0] == version:
+                return self._nulls[key][1]
+            null = stored_null(conn, *key, version)
+        self._nulls[key] = version, self._checked(deployment, null)
+        return self._nulls[key][1]
+
+    def _checked(self, deployment: Watched, null: Null) -> Null | None:
         try:
             null.check(self._thresholds)
         except RefusedError as why:
             self.refused[deployment.name] = str(why)
             logger.error("deployment %s is not judged: %s", deployment.name, why)
             return None
+        self.refused.pop(deployment.name, None)
         return null
+
+
+def stored_null(conn: Connection, deployment_id: int, reference_id: int, version: int | None) -> Null:
+    """What a reference and a version of its baseline, if any, say of normal traffic."""
+    null = Null.from_reference(reference_by_key(conn, reference_id))
+    return null if version is None else null.with_baseline(read_baseline(conn, deployment_id, reference_id, version))
 
 
 def budget_of(settings: Settings) -> Budget:

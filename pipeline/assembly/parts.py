@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -170,6 +171,17 @@ def matching_reference(engine: Engine, *, name: str | None, model_id: str, dtype
 def open_database_of(settings: Settings, *, create: bool = True) -> Engine:
     """The database, migrated where it is a new SQLite file."""
     return open_database(settings.database_url, create=create)
+
+
+@contextmanager
+def existing_database(settings: Settings) -> Iterator[Engine]:
+    """The database of a command that ends: closed afterwards, its failures as one line."""
+    engine = open_database_of(settings, create=False)
+    try:
+        with translated_errors(engine.url):
+            yield engine
+    finally:
+        engine.dispose()
 
 
 def decode_threads(settings: Settings) -> int:

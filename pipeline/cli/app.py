@@ -13,6 +13,7 @@ import typer
 
 from pipeline.cli import (
     admin,
+    baseline,
     data,
     detection,
     evaluation,
@@ -59,6 +60,11 @@ for panel, commands in PANELS.items():
 export = typer.Typer(help="Write stored rows to a file.", no_args_is_help=True)
 export.command("scores")(data.export_scores)
 app.add_typer(export, name="export", rich_help_panel="Look")
+baseline_commands = typer.Typer(help="What counts as normal traffic: nights, bursts, wandering.", no_args_is_help=True)
+baseline_commands.command("show")(baseline.show)
+baseline_commands.command("accept")(baseline.accept)
+baseline_commands.command("revoke")(baseline.revoke)
+app.add_typer(baseline_commands, name="baseline", rich_help_panel="Detect")
 topic_commands = typer.Typer(help="Make or check the topic of a Kafka source.", no_args_is_help=True)
 topic_commands.command("ensure")(topics.ensure)
 app.add_typer(topic_commands, name="topics", rich_help_panel="Administer")

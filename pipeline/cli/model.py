@@ -24,7 +24,9 @@ from pipeline.errors import UsageError
 
 if TYPE_CHECKING:
     from pipeline.calibrate import Calibration
-    from pipeline.records import Card
+    from pipeline.records import Card, Reference
+
+_STORED = "From stored scores"
 
 
 def package(
@@ -179,27 +181,51 @@ def score(
 
 def calibrate(
     images: Annotated[
-        Path,
+        Path | None,
         typer.Argument(help="In-distribution images: class folders, a flat folder, or a CSV with file[,label]."),
-    ],
+    ] = None,
     model: Model = None,
     database: Database = None,
-    target_fpr: Annotated[float, typer.Option(help="Share of normal images that may be flagged.")] = 0.05,
-    temperature: Annotated[float, typer.Option(help="T of the energy. Never choose it on these images.")] = 1.0,
+    target_fpr: Annotated[
+        float | None,
+        typer.Option(help="Share of normal images that may be flagged. Default: 0.05; with --from, as before."),
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="T of the energy. Default: 1. Never choose it on these images.")
+    ] = None,
     score: Annotated[
-        Literal["energy", "energy+residual"],
+        Literal["energy", "energy+residual"] | None,
         typer.Option(
-            help="energy: the paper's. energy+residual: adds how far the features leave the space of normal images;"
-            " half of the images then shape the score and the other half sets the threshold."
+            help="energy, the default: the paper's. energy+residual: adds how far the features leave the space of"
+            " normal images; half of the images then shape the score and the other half sets the threshold."
         ),
-    ] = "energy",
+    ] = None,
     residual_dimensions: Annotated[
         str,
         typer.Option(metavar="auto|d", help="Of the space of normal features. auto: D/8, D/4 or D/2, by the card."),
     ] = "auto",
     representative: Annotated[
         bool,
-        typer.Option("--representative", help="Class shares and features here are those of normal traffic."),
+        typer.Option(
+            "--representative",
+            help="Class shares and features here are those of normal traffic: both are watched from the start.",
+        ),
+    ] = False,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="TIME", help="In place of images: scores stored from then on.", rich_help_panel=_STORED
+        ),
+    ] = None,
+    end: Annotated[
+        str | None, typer.Option("--to", metavar="TIME", help="End of that window.", rich_help_panel=_STORED)
+    ] = None,
+    deployment: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Whose scores.", rich_help_panel=_STORED)
+    ] = None,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Also where something was raised in the window.", rich_help_panel=_STORED),
     ] = False,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the blind-spot card as one page.")] = None,
     device: Device = None,
@@ -220,26 +246,44 @@ def calibrate(
 
     Example: oodwatch calibrate --model models/resnet20 validation-images
     --html card.html
+
+    Or, from what a deployment has scored, where that was normal: the model
+    and its score stay, the threshold is set anew. Neighbours in time are no
+    independent evidence: n images with dispersion D count as n/D.
+
+    Example: oodwatch calibrate --from 2026-11-17T00:00Z --to 2026-11-24T00:00Z
     """
+    check_page(html)
+    if target_fpr is not None and not 0 < target_fpr < 1:
+        raise UsageError(f"--target-fpr {target_fpr}: must lie between 0 and 1")
+    if start is not None or end is not None:
+        fixed = (images, model, temperature, score, device, dtype)
+        if start is None or end is None or representative or any(value is not None for value in fixed):
+            raise UsageError(
+                "stored scores need --from and --to, and neither images nor --model, --score, --temperature,"
+                " --representative, --device or --dtype: those stay as they are"
+            )
+        _calibrate_stored(start, end, database, deployment, target_fpr, force=force, as_json=as_json)
+        return
+    if images is None or deployment is not None or force:
+        raise UsageError("name a folder of images; or --from and --to, for stored scores (of --deployment)")
+    temperature = 1.0 if temperature is None else temperature
+    if not temperature > 0:
+        raise UsageError(f"--temperature {temperature}: must be above 0")
     from pipeline.assembly.calibrating import run_calibration
     from pipeline.assembly.parts import settings_from
     from pipeline.ingest.image_files import labelled_images
 
     settings = settings_from(model=model, database=database, device=device, dtype=dtype)
-    if not 0 < target_fpr < 1:
-        raise UsageError(f"--target-fpr {target_fpr}: must lie between 0 and 1")
-    if not temperature > 0:
-        raise UsageError(f"--temperature {temperature}: must be above 0")
-    check_page(html)
     files = labelled_images(images)
     with progress_bar("calibrating", len(files)) as bar:
         made = run_calibration(
             settings,
             files,
-            target_fpr=target_fpr,
+            target_fpr=0.05 if target_fpr is None else target_fpr,
             temperature=temperature,
             representative=representative,
-            score_name=score,
+            score_name=score or "energy",
             residual_dimensions=parse_dimensions(residual_dimensions),
             progress=bar.advance,
         )
@@ -248,6 +292,43 @@ def calibrate(
         _write_card(html, made.reference.name, made.reference.score_name, made.reference.card)
     if made.failed:
         raise typer.Exit(1)
+
+
+def _calibrate_stored(
+    start: str,
+    end: str,
+    database: str | None,
+    deployment: str | None,
+    target_fpr: float | None,
+    *,
+    force: bool,
+    as_json: bool,
+) -> None:
+    from pipeline.assembly.parts import settings_from
+    from pipeline.assembly.recalibrating import run_recalibration
+    from pipeline.assembly.sources import parse_time
+    from pipeline.shift.threshold import promise
+
+    settings = settings_from(database=database, deployment=deployment)
+    window = parse_time("--from", start), parse_time("--to", end)
+    made = run_recalibration(settings, *window, target_fpr=target_fpr, force=force)
+    reference = made.reference
+    for text in made.notes:
+        note(text)
+    if as_json:
+        line = {"deployment": made.deployment, "replaces": made.replaces, "scores": made.scores, "d": made.d}
+        print_json({**_figures(reference), **line})
+    else:
+        typer.echo(
+            f"{reference.name}: threshold {reference.threshold:.4f} nats from {made.scores:,} stored scores of"
+            f" {made.replaces}; with dispersion D = {made.d:.3g} they count as {reference.n:,} independent ones"
+        )
+        typer.echo(promise(reference.n, reference.target_fpr))
+    note(
+        f"next: start the workers of {made.deployment} again: like all of this model that start from now on, they then"
+        f" score with {reference.name} (--reference names another); a baseline belongs to its reference: accept one for"
+        " the new one when three days of its traffic are stored"
+    )
 
 
 def references(database: Database = None, as_json: Json = False) -> None:
@@ -329,7 +410,7 @@ def _print_score(line: dict[str, object], as_json: bool) -> None:
 
 
 def _print_calibration(made: Calibration, as_json: bool) -> None:
-    from pipeline.shift.threshold import PROVISIONAL_BELOW, promise
+    from pipeline.shift.threshold import promise
 
     reference = made.reference
     for file, why in made.failed[:10]:
@@ -339,31 +420,33 @@ def _print_calibration(made: Calibration, as_json: bool) -> None:
     if made.duplicates:
         note(f"{made.duplicates} images repeat others byte for byte; they are no independent evidence")
     if as_json:
-        print_json(
-            {
-                "reference": reference.name,
-                "model": reference.model_id,
-                "n": reference.n,
-                "threshold": reference.threshold,
-                "p0_low": reference.p0_low,
-                "p0_high": reference.p0_high,
-                "provisional": reference.n < PROVISIONAL_BELOW,
-                "rank": reference.rank,
-                "target_fpr": reference.target_fpr,
-                "temperature": reference.temperature,
-                "score": reference.score_name,
-                "residual_dimensions": None if reference.residual is None else reference.residual.axes.shape[1],
-                "card": None if reference.card is None else dataclasses.asdict(reference.card),
-                "skipped": len(made.failed),
-                "duplicates": made.duplicates,
-            }
-        )
+        print_json({**_figures(reference), "skipped": len(made.failed), "duplicates": made.duplicates})
         return
     typer.echo(f"{reference.name}: threshold {reference.threshold:.4f} nats from {reference.n:,} images")
     typer.echo(promise(reference.n, reference.target_fpr))
     typer.echo("")
     _print_card_of(reference.name, reference.score_name, reference.card)
     note("next: oodwatch produce PHOTOS --source spool:DIR/TOPIC, and oodwatch worker with the same source")
+
+
+def _figures(reference: Reference) -> dict[str, object]:
+    from pipeline.shift.threshold import PROVISIONAL_BELOW
+
+    return {
+        "reference": reference.name,
+        "model": reference.model_id,
+        "n": reference.n,
+        "threshold": reference.threshold,
+        "p0_low": reference.p0_low,
+        "p0_high": reference.p0_high,
+        "provisional": reference.n < PROVISIONAL_BELOW,
+        "rank": reference.rank,
+        "target_fpr": reference.target_fpr,
+        "temperature": reference.temperature,
+        "score": reference.score_name,
+        "residual_dimensions": None if reference.residual is None else reference.residual.axes.shape[1],
+        "card": None if reference.card is None else dataclasses.asdict(reference.card),
+    }
 
 
 def _triple(flag: str, text: str) -> tuple[float, float, float]:

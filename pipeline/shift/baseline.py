@@ -4,24 +4,26 @@ Hours are UTC. Every bound is one that normal traffic stays within, so that the 
 holds through nights, weekends and slow wandering, and not only for the calibration images.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.special import betaincinv
 
-from pipeline.records import Float64s, Ints
-from pipeline.shift.coverage import CoverageReference
-from pipeline.shift.dispersion import class_dispersion, stream_dispersion, upper_half
+from pipeline.records import CoverageReference, Float64s, Ints
+from pipeline.shift.class_mix import ClassMix
+from pipeline.shift.dispersion import stream_dispersion, upper_half
+from pipeline.shift.hours import (
+    HOUR_IMAGES,
+    HOUR_US,
+    HOURS_OF_DAY,
+    HOURS_OF_WEEK,
+    full_hours,
+    hour_bin,
+    hour_of_week,
+)
 from pipeline.shift.signals import HISTOGRAM_NEEDS, RateBounds, histogram_library, rate_bounds
 
-HOUR_US = 3_600_000_000
-_THURSDAY = 3  # the weekday of 1970-01-01
-_SATURDAY = 5
-HOURS_OF_WEEK, HOURS_OF_DAY = 168, 24
-
-BIN_IMAGES = 500  # below, an hour's bin borrows from its neighbours, and an hour is joined with the next
 _NEIGHBOURS = 3  # hours to either side that a bin may borrow from
 _LEVEL = 0.95
 _WANDER = 0.99  # quantile of the accepted hourly rates; a rate that wanders over hours escapes D and the table
@@ -47,68 +49,51 @@ class Normal:
     low: Float64s  # (48,); 1 where unknown. Read of all traffic
     d: float
     penalty: Float64s | None  # (30,) of the histogram's components; None where the reference has none
+    wander: tuple[float, float] = (1.0, 0.0)  # .01 and .99 quantiles of the hourly flag rates; (1, 0) where unknown
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Baseline:
     """Normal traffic of a deployment's reference."""
 
-    days: int  # accepted
+    days: int  # accepted, of 24 hours
     pooled: Normal
     segments: Mapping[str, Normal]
     rates: tuple[RateBounds | None, ...] = (None,) * HOURS_OF_WEEK  # pooled, by hour of week
-    class_counts: Ints | None = None
-    d_classes: float = 1.0
+    classes: ClassMix | None = None
     coverage: CoverageReference | None = field(default=None, repr=False)  # from 999 accepted blocks
 
     def of(self, segment: str) -> Normal | None:
         """The segment's own; None where it was not accepted."""
         return self.segments.get(segment)
 
-
-def hour_of_week(starts: Ints) -> Ints:
-    """0..167 from Monday 00:00 UTC; starts in microseconds since 1970."""
-    hours = np.asarray(starts) // HOUR_US
-    return (hours // 24 + _THURSDAY) % 7 * 24 + hours % 24
-
-
-def hour_bin(starts: Ints) -> Ints:
-    """0..47: hour of day, weekdays before weekends."""
-    hour = hour_of_week(starts)
-    return hour % 24 + 24 * (hour // 24 >= _SATURDAY)
-
-
-def hour_of(at: datetime) -> tuple[int, int]:
-    """Hour of week and hour bin of an aware time."""
-    at = at.astimezone(UTC)
-    return at.weekday() * 24 + at.hour, at.hour + 24 * (at.weekday() >= _SATURDAY)
+    def with_coverage(self, coverage: CoverageReference | None) -> "Baseline":
+        """The same with limits from its own blocks of features: they need its D."""
+        return replace(self, coverage=coverage)
 
 
 def baseline(
     pooled: Accepted,
-    segments: Mapping[str, Accepted],
+    segments: Iterable[tuple[str, Accepted]],
     *,
     n_cal: int,
     minutes: float,
-    class_counts: Ints | None = None,
-    coverage: CoverageReference | None = None,
+    classes: ClassMix | None = None,
 ) -> Baseline:
-    """The baseline of accepted ticks of `minutes` each.
-
-    Args:
-        class_counts: (T, K) of all traffic, where the reference's classes are watched.
-    """
+    """The baseline of accepted ticks of `minutes` each; segments are taken one after another."""
     model = _by_hour(pooled)
-    shares = class_counts.sum(axis=0) / max(class_counts.sum(), 1) if class_counts is not None else None
     return Baseline(
-        days=len(np.unique(pooled.starts // (24 * HOUR_US))),
+        days=round(len(pooled.starts) * minutes * 60_000_000) // (24 * HOUR_US),
         pooled=normal(pooled, model, n_cal),
-        segments={name: normal(ticks, model, n_cal) for name, ticks in segments.items()},
+        segments={name: normal(ticks, model, n_cal) for name, ticks in segments},
         rates=hourly_rates(pooled.starts, pooled.n, minutes),
-        class_counts=None if class_counts is None else class_counts.sum(axis=0),
-        d_classes=1.0 if class_counts is None or shares is None else class_dispersion(class_counts, shares),
-        coverage=coverage,
+        classes=classes,
     )
+
+
+def normal_of_all(pooled: Accepted, n_cal: int) -> Normal:
+    """What all traffic stays within."""
+    return normal(pooled, _by_hour(pooled), n_cal)
 
 
 def normal(ticks: Accepted, model: tuple[Float64s, Float64s], n_cal: int) -> Normal:
@@ -120,11 +105,11 @@ def normal(ticks: Accepted, model: tuple[Float64s, Float64s], n_cal: int) -> Nor
     upper = np.bincount(bins, upper_half(ticks.histograms), 48)
     upper_rate = upper / np.maximum(np.bincount(bins, ticks.histograms.sum(axis=1), 48), 1)
     d = stream_dispersion(ticks.n, ticks.k, rate[bins], ticks.histograms, upper_rate[bins])
-    most, least = _wandering(ticks, d)
+    least, most = _wandering(ticks, d)
     high = np.where(known, betaincinv(k / d + 1, np.maximum((n - k) / d, 1e-9), _LEVEL), 0.0)
     low = np.where(known & (k > 0), betaincinv(np.maximum(k / d, 1e-9), (n - k) / d + 1, 1 - _LEVEL), 0.0)
     low = np.where(known, low, 1.0)
-    return Normal(np.maximum(high, most), np.minimum(low, least), d, _penalty(ticks, d, n_cal))
+    return Normal(np.maximum(high, most), np.minimum(low, least), d, _penalty(ticks, d, n_cal), (least, most))
 
 
 def hourly_rates(starts: Ints, n: Float64s, minutes: float) -> tuple[RateBounds | None, ...]:
@@ -152,7 +137,7 @@ def _borrowed(k: Float64s, n: Float64s, model_k: Float64s, model_n: Float64s) ->
     for of_k, of_n in ((k, n), (model_k, model_n)):
         for reach in range(_NEIGHBOURS + 1):
             wide_k, wide_n = _widened(of_k, reach), _widened(of_n, reach)
-            take = (found_n == 0) & (wide_n >= BIN_IMAGES)
+            take = (found_n == 0) & (wide_n >= HOUR_IMAGES)
             found_k[take], found_n[take] = wide_k[take], wide_n[take]
     return found_k, found_n
 
@@ -163,29 +148,14 @@ def _widened(values: Float64s, reach: int) -> Float64s:
     return sum((np.roll(days, shift, axis=1) for shift in range(-reach, reach + 1)), np.zeros_like(days)).reshape(-1)
 
 
-def _hours(ticks: Accepted, d: float) -> Ints:
-    """The group of each tick: clock hours, joined until they hold 500 effective images. −1 past the last full one."""
-    hours = np.cumsum(np.diff(ticks.starts // HOUR_US, prepend=ticks.starts[0] // HOUR_US) != 0)
-    n = np.bincount(hours, ticks.n) / d
-    group, held, groups = 0, 0.0, np.empty(len(n), dtype=np.int64)
-    for hour, images in enumerate(n.tolist()):
-        groups[hour] = group
-        held += images
-        if held >= BIN_IMAGES:
-            group, held = group + 1, 0.0
-    groups[groups == group] = -1
-    of_ticks: Ints = groups[hours]
-    return of_ticks
-
-
 def _wandering(ticks: Accepted, d: float) -> tuple[float, float]:
-    """The .99 and .01 quantiles of the accepted hourly flag rates; (0, 1) where no hour had enough images."""
-    groups = _hours(ticks, d)
+    """The .01 and .99 quantiles of the accepted hourly flag rates; (1, 0) where no hour had enough images."""
+    groups = full_hours(ticks.starts, ticks.n, d)
     full = groups >= 0
     if not full.any():
-        return 0.0, 1.0
+        return 1.0, 0.0
     rates = np.bincount(groups[full], ticks.k[full]) / np.bincount(groups[full], ticks.n[full])
-    return float(np.quantile(rates, _WANDER)), float(np.quantile(rates, 1 - _WANDER))
+    return float(np.quantile(rates, 1 - _WANDER)), float(np.quantile(rates, _WANDER))
 
 
 def _penalty(ticks: Accepted, d: float, n_cal: int) -> Float64s | None:
@@ -199,7 +169,7 @@ def _penalty(ticks: Accepted, d: float, n_cal: int) -> Float64s | None:
     if n_cal < HISTOGRAM_NEEDS:
         return None
     library = histogram_library(n_cal)
-    groups = _hours(ticks, d)
+    groups = full_hours(ticks.starts, ticks.n, d)
     full = groups >= 0
     counts = np.stack([np.bincount(groups[full], ticks.histograms[full, b]) for b in range(ticks.histograms.shape[1])])
     if not counts.size or not counts.sum(axis=0).all():

@@ -4,13 +4,12 @@ One unlucky reference biases every block the same way, so p-values of a finite r
 (42.6 false alarms a month at 2,000 images); flags beyond limits that leave room for it do.
 """
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from scipy.special import chdtri
 
-from pipeline.records import Float64s
+from pipeline.records import CoverageReference, Float64s, Ints
 from pipeline.shift.evidence import Streams
 from pipeline.shift.threshold import conformal_rank, flag_rate_bounds
 
@@ -20,22 +19,7 @@ BLOCKS = 999  # bootstrap blocks of each size
 ALPHA = 0.01  # share of normal blocks that each limit flags
 MOST_DISPERSED = 1.5  # D above which bootstrap blocks of single images say nothing of traffic
 _MARGIN = 1.645  # standard errors
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class CoverageReference:
-    """Mean and covariance of the reference's n_cal projected features, and what normal blocks of them do."""
-
-    n: int
-    mean: Float64s  # (d,)
-    covariance: Float64s  # (d, d), divisor n
-    sizes: Float64s  # (G,) images of a block, ascending
-    t2: Float64s  # (G,) upper quantile of T²
-    low: Float64s  # (G,) lower quantile of L
-    high: Float64s  # (G,) upper quantile of L
-    spread: Float64s  # (G,) standard deviation of L
-    q: float  # upper bound of the share of normal blocks that a flag marks
-    from_traffic: bool = False  # blocks of accepted traffic: valid at any dispersion
+_WORST_CONDITION = 1e10  # of a covariance
 
 
 class BlockStatistics(NamedTuple):
@@ -139,6 +123,67 @@ def bootstrap(z: Float64s, rng: np.random.Generator) -> CoverageReference:
     return coverage_reference(n, mean, covariance, SIZES, t2, logdet)
 
 
+def traffic_coverage(
+    n: Float64s, z_sum: Float64s, z_outer: Float64s, hours: Ints, d: float
+) -> CoverageReference | None:
+    """The coverage reference of B accepted blocks of traffic; None below 999, or where the features are degenerate.
+
+    Each limit is the largest of the hours' quantiles: the flags of an hour that differs from all others are
+    then as rare as those of the rest.
+
+    Args:
+        n: (B,); z_sum: (B, d); z_outer: (B, d(d + 1)/2), upper triangles.
+        hours: (B,) hour of the day.
+        d: dispersion of the traffic.
+    """
+    if len(n) < BLOCKS:
+        return None
+    mean = z_sum.sum(axis=0) / n.sum()
+    covariance = symmetric(z_outer.sum(axis=0)) / n.sum() - np.outer(mean, mean)
+    if degenerate(covariance):
+        return None
+    away = z_sum / n[:, None] - mean
+    t2 = n * np.einsum("bi,ij,bj->b", away, np.linalg.inv(covariance), away)
+    logdet = np.array([_logdet(*block) for block in zip(n, z_sum, z_outer, strict=True)])
+    logdet -= np.linalg.slogdet(covariance)[1]
+    of_hours = [hours == hour for hour in np.unique(hours)]
+
+    def quantile(values: Float64s, share: float) -> Float64s:
+        return np.array([np.quantile(values[of], share, method="higher") for of in of_hours])
+
+    return CoverageReference(
+        n=int(n.sum() / d),
+        mean=mean,
+        covariance=covariance,
+        sizes=np.array([np.median(n)]),
+        t2=quantile(t2, 1 - ALPHA).max(keepdims=True),
+        low=-quantile(-logdet, 1 - ALPHA).max(keepdims=True),
+        high=quantile(logdet, 1 - ALPHA).max(keepdims=True),
+        spread=logdet.std(keepdims=True),
+        q=flag_rate_bounds(len(n), conformal_rank(len(n), ALPHA))[1],
+        from_traffic=True,
+    )
+
+
+def degenerate(covariance: Float64s) -> bool:
+    """Whether the features fill fewer dimensions than they have: their determinant then says nothing."""
+    return not np.linalg.cond(covariance) < _WORST_CONDITION
+
+
+def symmetric(triangle: Float64s) -> Float64s:
+    """The matrix of an upper triangle, row by row."""
+    d = round((np.sqrt(8 * len(triangle) + 1) - 1) / 2)
+    upper = np.zeros((d, d))
+    upper[np.triu_indices(d)] = triangle
+    return upper + np.triu(upper, 1).T
+
+
+def _logdet(n: float, z_sum: Float64s, z_outer: Float64s) -> float:
+    mean = z_sum / n
+    sign, logdet = np.linalg.slogdet(symmetric(z_outer) / n - np.outer(mean, mean))
+    return float(logdet) if sign > 0 else -np.inf
+
+
 class ClosedBlock(NamedTuple):
     """A block that has enough images: where it began, what it spent, and its flags."""
 
@@ -170,11 +215,7 @@ def close_block(block: Streams, reference: CoverageReference) -> ClosedBlock | N
     n = float(block["n"][0])
     if n < BLOCK:
         return None
-    d = len(reference.mean)
-    upper = np.zeros((d, d))
-    upper[np.triu_indices(d)] = block["z_outer"][0]
-    products = upper + np.triu(upper, 1).T
-    statistics = block_statistics(n, block["z_sum"][0], products, reference)
+    statistics = block_statistics(n, block["z_sum"][0], symmetric(block["z_outer"][0]), reference)
     closed = ClosedBlock(
         int(block["t0"][0]),
         float(block["minutes"][0]),

@@ -31,7 +31,7 @@ from pipeline.shift.signals import (
     signals_of,
 )
 from pipeline.shift.silence import Silence, silence
-from pipeline.shift.snapshot import fingerprint, pack, unpack
+from pipeline.shift.snapshot import fingerprint, pack, unpack, unpack_arrays
 from pipeline.shift.tick import Table, Tick, class_counts, from_us, new_names, table, to_us, with_all_traffic
 from pipeline.shift.verdict import StreamVerdict, auxiliary_verdicts, ladder_verdicts
 
@@ -84,6 +84,11 @@ class Detector:
     def configuration(self) -> str:
         """A hash of null, budget and thresholds: state of another one cannot be gone on with."""
         return fingerprint(self.null, self.budget, self.thresholds)
+
+    @property
+    def provisional(self) -> bool:
+        """What is raised is shown and never paged."""
+        return self.null.provisional
 
     def step(self, tick: Tick) -> list[StreamVerdict]:
         """Take in one tick and decide. Raises UsageError for a tick that begins before the last one's end."""
@@ -154,12 +159,13 @@ class Detector:
         Raises CorruptState for other bytes, RefusedError for the state of another null, budget or thresholds.
         """
         detector = cls(null, budget=budget, thresholds=thresholds)
-        header, arrays = unpack(content, [array.dtype for array in detector._arrays()])
-        if header["configuration"] != detector.configuration:
+        header, body = unpack(content)
+        if header["configuration"] != detector.configuration:  # before its arrays, which may be others
             raise RefusedError(
                 f"detector state of configuration {header['configuration']}, this one is {detector.configuration}:"
                 " reference, baseline, budget or thresholds changed; start the detector anew"
             )
+        arrays = unpack_arrays(body, header["counts"], [array.dtype for array in detector._arrays()])
         detector._rows = {name: row for row, name in enumerate(header["segments"])}
         detector._end = header["end"]
         detector._ladder, detector._block, *streams = arrays
@@ -247,7 +253,7 @@ class Detector:
         bounds, counts = self.null.classes, class_counts(tick)
         if bounds is None or counts is None or not counts.any():
             return
-        d = 1.0 if self.null.baseline is None else self.null.baseline.d_classes
+        d = self.null.d_classes
         spent = self._spent(tick.minutes, float(counts.sum()) / d)
         self._signals["classes"].observe(t, tick.minutes, spent, class_increments(counts, d, bounds))
 

@@ -1,9 +1,8 @@
 """Dispersion D: how many images count as one, because neighbours in time resemble each other."""
 
-import numpy as np
 from scipy.special import chdtri
 
-from pipeline.records import Float64s, Ints
+from pipeline.records import Float64s
 
 SPANS = (1, 5, 20)  # ticks of a block; longer ones would also hold the promise, but blind the detector
 _CONFIDENCE = 0.95
@@ -26,7 +25,7 @@ def dispersion(n: Float64s, k: Float64s, p: Float64s | float) -> float:
         )
         if variance.any():
             scale = float(chdtri(blocks - 1, _CONFIDENCE)) * variance.mean()
-            found = max(found, float(((hits - expected) ** 2).sum()) / scale)
+            found = max(found, float(((hits - expected) ** 2).sum() / scale))
     return found
 
 
@@ -50,10 +49,3 @@ def upper_half(histograms: Float64s) -> Float64s:
     """Images in the upper half of the reference's scores, (T,)."""
     upper: Float64s = histograms[:, _UPPER:].sum(axis=1)
     return upper
-
-
-def class_dispersion(class_counts: Ints, shares: Float64s, *, least: float = 0.05) -> float:
-    """D_C: the largest D̂ over the classes with at least 5 % of traffic; class_counts (T, K), shares (K,)."""
-    counts = class_counts.astype(np.float64)
-    n = counts.sum(axis=1)
-    return max((dispersion(n, counts[:, y], shares[y]) for y in np.flatnonzero(shares >= least)), default=1.0)

@@ -12,6 +12,10 @@ from pipeline.shift.verdict import StreamVerdict
 class Evaluator(Protocol):
     """The detector of one (deployment, reference). Deterministic: same ticks, same bits."""
 
+    @property
+    def provisional(self) -> bool:
+        """What it raises is shown and never paged: too little is known of normal traffic."""
+
     def step(self, tick: Tick) -> Sequence[StreamVerdict]:
         """Take a tick in and decide. Ticks come once each, in event-time order."""
 

@@ -8,10 +8,11 @@ from datetime import datetime
 import numpy as np
 
 from pipeline.errors import RefusedError
-from pipeline.records import Float64s, Reference
-from pipeline.shift.baseline import DISPERSION_DAYS, Baseline, hour_of
+from pipeline.records import CoverageReference, Float64s, Reference
+from pipeline.shift.baseline import DISPERSION_DAYS, Baseline
 from pipeline.shift.budget import Thresholds
-from pipeline.shift.coverage import MOST_DISPERSED, CoverageReference
+from pipeline.shift.coverage import MOST_DISPERSED
+from pipeline.shift.hours import hour_of
 from pipeline.shift.signals import (
     HISTOGRAM_NEEDS,
     ClassBounds,
@@ -61,7 +62,7 @@ class Null:
         return cls(n, rank, target_fpr, *flag_rate_bounds(n, rank))
 
     @classmethod
-    def from_reference(cls, reference: Reference, coverage: CoverageReference | None = None) -> "Null":
+    def from_reference(cls, reference: Reference) -> "Null":
         """From a reference; its classes and features count where it was declared representative."""
         representative = reference.representative
         return cls(
@@ -71,21 +72,25 @@ class Null:
             p0_low=reference.p0_low,
             p0_high=reference.p0_high,
             classes=class_bounds(reference.class_counts) if representative else None,
-            coverage=coverage if representative else None,
+            coverage=reference.coverage if representative else None,
         )
 
     def with_baseline(self, baseline: Baseline) -> "Null":
         """The same with accepted traffic, whose classes and blocks replace the reference's."""
-        counts = baseline.class_counts
         coverage = baseline.coverage
         if coverage is None and self.coverage is not None and baseline.pooled.d <= MOST_DISPERSED:
             coverage = self.coverage  # bootstrap blocks of single images hold for traffic that is as independent
         return replace(
             self,
-            classes=self.classes if counts is None or not counts.any() else class_bounds(counts),
+            classes=self.classes if baseline.classes is None else baseline.classes.bounds,
             coverage=coverage,
             baseline=baseline,
         )
+
+    @property
+    def d_classes(self) -> float:
+        """D_C: 1 until it is known."""
+        return 1.0 if self.baseline is None or self.baseline.classes is None else self.baseline.classes.d
 
     @property
     def learning(self) -> bool:

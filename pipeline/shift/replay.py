@@ -33,11 +33,15 @@ def replay(
     """
     ticks = list(ticks)
     names = dict.fromkeys(name for tick in ticks for name in tick.segments)
-    detector = Detector(null, budget=budget, thresholds=thresholds, segments=names)
     scored = any(part.histogram is not None for tick in ticks for part in tick.segments.values())
-    for tick in ticks:
-        verdicts = detector.step(tick)
+    for tick, verdicts in run(ticks, Detector(null, budget=budget, thresholds=thresholds, segments=names)):
         yield tick, verdicts if scored else [one for one in verdicts if not one.stream.startswith("histogram")]
+
+
+def run(ticks: Iterable[Tick], detector: Detector) -> Iterator[tuple[Tick, list[StreamVerdict]]]:
+    """The verdicts after each tick, as the ticks come."""
+    for tick in ticks:
+        yield tick, detector.step(tick)
 
 
 def verdict_line(tick: Tick, verdict: StreamVerdict) -> dict[str, object]:

@@ -11,10 +11,9 @@ from math import log
 import numpy as np
 from scipy.special import betainc, gammaincinv
 
-from pipeline.records import Float64s, Ints
+from pipeline.records import CoverageReference, Float64s, Ints
 from pipeline.shift.auxiliary import Signal, signal
 from pipeline.shift.budget import Budget
-from pipeline.shift.coverage import CoverageReference
 from pipeline.shift.evidence import flag_increments
 from pipeline.shift.histogram import BINS, edge_ranks, expected_shares
 from pipeline.shift.ladder import R_DOWN, R_UP
@@ -33,6 +32,7 @@ _TILT_FLOOR, _SPIKE_FLOOR = 0.02, 0.3  # what an alternative leaves to the refer
 R_CLASS: Float64s = np.array([0.2, 0.5, 2.0, 5.0])
 MOST_CLASSES = 50
 _CLASS_MISS = 0.05  # over all classes, split evenly
+_CLASS_WANDER = 0.99  # quantile of the accepted hourly shares
 R_RATE: Float64s = np.array([0.1, 0.3, 0.5, 2.0, 4.0])
 
 
@@ -90,8 +90,15 @@ class ClassBounds:
     rest: bool
 
 
-def class_bounds(counts: Ints) -> ClassBounds:
-    """Clopper-Pearson bounds π^± of the 50 most frequent classes and the rest, one-sided 1 − .05/(2C')."""
+def class_bounds(counts: Ints, hours: Float64s | None = None) -> ClassBounds:
+    """Clopper-Pearson bounds π^± of the 50 most frequent classes and the rest, one-sided 1 − .05/(2C').
+
+    Args:
+        counts: (K,).
+        hours: (H, K) of accepted hours: the bounds reach to the .01 and .99 quantiles of the hourly shares, too,
+            or every night whose classes differ from the day's would be a shift. A departure from the detector's
+            specification, which allows flags to wander so, not classes.
+    """
     order = np.argsort(-counts, kind="stable")
     rest = len(counts) > MOST_CLASSES
     classes = np.sort(order[:MOST_CLASSES])
@@ -100,6 +107,12 @@ def class_bounds(counts: Ints) -> ClassBounds:
     if rest:
         k = np.append(k, n - k.sum())
     low, high = clopper_pearson_bounds(k, np.full(len(k), n), level=1 - _CLASS_MISS / len(k))
+    if hours is not None and len(hours):
+        shares = hours[:, classes] / hours.sum(axis=1, keepdims=True)
+        if rest:
+            shares = np.column_stack([shares, 1 - shares.sum(axis=1)])
+        low = np.minimum(low, np.quantile(shares, 1 - _CLASS_WANDER, axis=0))
+        high = np.maximum(high, np.quantile(shares, _CLASS_WANDER, axis=0))
     return ClassBounds(classes, low, high, rest)
 
 

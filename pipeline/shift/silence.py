@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from pipeline.shift.baseline import Baseline, hour_of
+from pipeline.shift.baseline import Baseline
 from pipeline.shift.budget import Budget
+from pipeline.shift.hours import hour_of
 from pipeline.shift.signals import silence_limit
 
 _HOUR = timedelta(hours=1)

@@ -24,6 +24,8 @@ class CorruptState(OodwatchError):
 def pack(header: Mapping[str, Any], arrays: Sequence[Streams]) -> bytes:
     """Format byte, then compressed: the header's length, the header as JSON, the arrays' bytes.
 
+    The header should hold the arrays' lengths.
+
     Arrays are stored with the first bytes of all records together, then the second ones: signs and
     exponents repeat, and what never moved is zero.
     """
@@ -35,8 +37,8 @@ def pack(header: Mapping[str, Any], arrays: Sequence[Streams]) -> bytes:
     return bytes([_FORMAT]) + zlib.compress(len(text).to_bytes(4, "little") + text + body, level=1)
 
 
-def unpack(content: bytes, dtypes: Sequence[np.dtype[np.void]]) -> tuple[dict[str, Any], list[Streams]]:
-    """The inverse of `pack`, where the header's `counts` are the arrays' lengths. Raises CorruptState."""
+def unpack(content: bytes) -> tuple[dict[str, Any], bytes]:
+    """The header, and what `unpack_arrays` reads once the header says that it fits. Raises CorruptState."""
     if not content or content[0] != _FORMAT:
         raise CorruptState(
             f"detector state of format {content[:1].hex() or 'none'}, this release reads {_FORMAT:02x}: start it anew"
@@ -44,18 +46,26 @@ def unpack(content: bytes, dtypes: Sequence[np.dtype[np.void]]) -> tuple[dict[st
     try:
         plain = zlib.decompress(content[1:])
         at = 4 + int.from_bytes(plain[:4], "little")
-        header = json.loads(plain[4:at])
-        arrays = []
-        for dtype, count in zip(dtypes, header["counts"], strict=True):
+        return json.loads(plain[4:at]), plain[at:]
+    except (zlib.error, ValueError) as error:
+        raise CorruptState(f"a detector state of {len(content)} bytes does not decode: {error}") from error
+
+
+def unpack_arrays(body: bytes, counts: Sequence[int], dtypes: Sequence[np.dtype[np.void]]) -> list[Streams]:
+    """The arrays of these lengths and types. Raises CorruptState for other bytes."""
+    arrays: list[Streams] = []
+    at = 0
+    try:
+        for dtype, count in zip(dtypes, counts, strict=True):
             size = dtype.itemsize * count
-            columns = np.frombuffer(plain, np.uint8, size, at).reshape(dtype.itemsize, count)
+            columns = np.frombuffer(body, np.uint8, size, at).reshape(dtype.itemsize, count)
             arrays.append(columns.T.copy().view(dtype).reshape(count))
             at += size
-        if at != len(plain):
-            raise ValueError(f"{len(plain) - at} bytes too many")
-    except (zlib.error, ValueError, KeyError, TypeError) as error:
-        raise CorruptState(f"a detector state of {len(content)} bytes does not decode: {error}") from error
-    return header, arrays
+        if at != len(body):
+            raise ValueError(f"{len(body) - at} bytes too many")
+    except (ValueError, TypeError) as error:
+        raise CorruptState(f"the arrays of a detector state, {len(body)} bytes, do not decode: {error}") from error
+    return arrays
 
 
 def fingerprint(*values: object) -> str:

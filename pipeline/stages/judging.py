@@ -16,6 +16,7 @@ from pipeline.shift.evaluator import Evaluator
 from pipeline.shift.folding import TICK, completeness, floor
 from pipeline.shift.tick import Tick
 from pipeline.shift.verdict import StreamVerdict, Transition
+from pipeline.stages.ticking import each, span, tick_of
 from pipeline.storage.engine import reading
 from pipeline.storage.monitoring import Watched, claim, read_position, reference_names, stream_clocks
 from pipeline.storage.ticks import Minute, first_start, read_minutes, segment_names
@@ -41,8 +42,6 @@ SILENCE = "silence"
 NewEvaluator = Callable[[Watched, int, bytes | None], Evaluator | None]
 
 _CHECKPOINT_MINUTES = 60
-_MAX_TICKS = 240  # of one transaction
-_MAX_ROWS = 20_000  # of ticks in memory at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +64,7 @@ class Judged:
     tick: datetime
     n: int
     flags: int
+    provisional: bool  # what is raised is shown and never paged
     transitions: tuple[StreamVerdict, ...]  # those verdicts that changed a state
 
     def as_lines(self) -> Iterator[dict[str, Any]]:
@@ -75,7 +75,7 @@ class Judged:
             yield {**which, "minutes": 1, "n": self.n, "flagged": self.flags, "revision": revised}
         for verdict in self.transitions:
             values = asdict(verdict)
-            yield {**which, **values.pop("transition"), **values}
+            yield {**which, **values.pop("transition"), **values, "provisional": self.provisional}
 
 
 @dataclass(slots=True)
@@ -122,21 +122,23 @@ def judge_due(
         if complete is None or start is None or complete.until <= start:
             return None
         names, references = segment_names(conn, deployment.id), reference_names(conn)
-        end = min(complete.until, start + _span(names))
+        end = min(complete.until, start + span(names))
         minutes = read_minutes(conn, deployment.id, start, end)
         states = read_states(conn, deployment.id)
         positions = checkpoint_positions(conn, deployment.id)
     benches: dict[int, _Bench] = {}
     judged: list[Judged] = []
-    for at in _each(start, end, TICK):
+    for at in each(start, end, TICK):
         for reference_id in _present(minutes.get(at, {}), deployment, states, benches):
-            tick = _tick(at, minutes.get(at, {}).get(reference_id), names)
+            tick = tick_of(at, minutes.get(at, {}).get(reference_id), names)
             if reference_id not in benches:
-                bench = _seated(deployment, reference_id, new_evaluator, states.get(reference_id), at)
-                if bench is not None:
-                    benches[reference_id] = bench
-            changes = benches[reference_id].take(tick) if reference_id in benches else ()
-            judged.append(_line("tick", deployment, references[reference_id], tick, changes))
+                seated = _seated(deployment, reference_id, new_evaluator, states.get(reference_id), at)
+                if seated is not None:
+                    benches[reference_id] = seated
+            bench = benches.get(reference_id)
+            changes = () if bench is None else bench.take(tick)
+            provisional = bench is None or bench.evaluator.provisional
+            judged.append(_line("tick", deployment, references[reference_id], tick, changes, provisional=provisional))
     watermark = max(complete.watermark, position.watermark or complete.watermark)
     with engine.begin() as conn:
         claim(conn, position, now=now, evaluated_until=end, watermark=watermark)
@@ -175,7 +177,9 @@ def judge_revised(
     with engine.begin() as conn:
         claim(conn, position, now=now)
         _store(conn, deployment, state.reference_id, bench, stale, None, now)
-    return [_line("revision", deployment, references[state.reference_id], newest, changes)]
+    provisional = bench.evaluator.provisional
+    name = references[state.reference_id]
+    return [_line("revision", deployment, name, newest, changes, provisional=provisional)]
 
 
 def judge_silence(engine: Engine, deployment: Watched, new_evaluator: NewEvaluator, *, now: datetime) -> list[Judged]:
@@ -192,17 +196,21 @@ def judge_silence(engine: Engine, deployment: Watched, new_evaluator: NewEvaluat
     if position is None or position.evaluated_until is None or position.fed_at is None or state is None:
         return []
     evaluator = _restored(deployment, new_evaluator, state)
-    found = None if evaluator is None else evaluator.silence(last_image=position.fed_at, now=max(now, position.fed_at))
+    if evaluator is None:
+        return []
+    found = evaluator.silence(last_image=position.fed_at, now=max(now, position.fed_at))
+    provisional = evaluator.provisional
     if found is None or (after := "shift" if found.silent else "ok") == before:
         return []
     change = Transition(before, after, None, None, "no image")
     verdict = StreamVerdict(SILENCE, after, found.expected, position.fed_at, None, None, None, change)
-    newest = _tick(position.evaluated_until - TICK, None, {})
+    newest = tick_of(position.evaluated_until - TICK, None, {})
     with engine.begin() as conn:
         claim(conn, position, now=now)
-        put_verdicts(conn, *which, newest.start, [verdict])
-        add_transitions(conn, *which, [(newest.start, verdict)], now=now)
-    return [_line("silence", deployment, references[deployment.reference_id], newest, [verdict])]
+        put_verdicts(conn, *which, newest.start, [verdict], provisional=provisional)
+        add_transitions(conn, *which, [(newest.start, verdict)], provisional=provisional, now=now)
+    name = references[deployment.reference_id]
+    return [_line("silence", deployment, name, newest, [verdict], provisional=provisional)]
 
 
 def _seated(
@@ -250,7 +258,7 @@ def _replay(
     evaluator = _restored(deployment, new_evaluator, replace(state, content=content))
     if evaluator is None:
         return None
-    bench, newest = _Bench(evaluator, state.replay_floor), _tick(end - TICK, None, {})
+    bench, newest = _Bench(evaluator, state.replay_floor), tick_of(end - TICK, None, {})
     for tick in _ticks_again(conn, deployment, state.reference_id, base, end):
         evaluator.advance(tick)
         bench.keep_hour(tick.start + TICK)
@@ -262,14 +270,14 @@ def _ticks_again(
     conn: Connection, deployment: Watched, reference_id: int, start: datetime, end: datetime
 ) -> Iterator[Tick]:
     names = segment_names(conn, deployment.id)
-    span = _span(names)
-    for first in _each(start, end, span):
-        last = min(end, first + span)
+    step = span(names)
+    for first in each(start, end, step):
+        last = min(end, first + step)
         minutes = read_minutes(conn, deployment.id, first, last)
-        for at in _each(first, last, TICK):
+        for at in each(first, last, TICK):
             minute = minutes.get(at, {}).get(reference_id)
             if minute is not None or reference_id == deployment.reference_id:
-                yield _tick(at, minute, names)
+                yield tick_of(at, minute, names)
 
 
 def _store(
@@ -284,25 +292,10 @@ def _store(
     state = DetectorState(reference_id, bench.evaluator.snapshot(), bench.floor, revised_from)
     put_state(conn, deployment.id, state, now=now)
     replace_checkpoints(conn, deployment.id, reference_id, dropped, bench.checkpoints)
+    provisional = bench.evaluator.provisional
     if bench.newest is not None:
-        put_verdicts(conn, deployment.id, reference_id, *bench.newest)
-    add_transitions(conn, deployment.id, reference_id, bench.changes, now=now)
-
-
-def _span(names: Mapping[int, str]) -> timedelta:
-    return TICK * min(_MAX_TICKS, max(1, _MAX_ROWS // (len(names) + 1)))
-
-
-def _each(start: datetime, end: datetime, step: timedelta) -> Iterator[datetime]:
-    while start < end:
-        yield start
-        start += step
-
-
-def _tick(start: datetime, minute: Minute | None, names: Mapping[int, str]) -> Tick:
-    if minute is None:
-        return Tick(start, 1, {})
-    return Tick(start, 1, {names[key]: counts for key, counts in minute.segments.items()}, minute.pooled)
+        put_verdicts(conn, deployment.id, reference_id, *bench.newest, provisional=provisional)
+    add_transitions(conn, deployment.id, reference_id, bench.changes, provisional=provisional, now=now)
 
 
 def _line(
@@ -311,6 +304,8 @@ def _line(
     reference: str,
     tick: Tick,
     changes: Sequence[StreamVerdict],
+    *,
+    provisional: bool,
 ) -> Judged:
     n, flags = (0, 0) if tick.pooled is None else (int(tick.pooled.n), int(tick.pooled.flags))
-    return Judged(kind, deployment.name, reference, tick.start, n, flags, tuple(changes))
+    return Judged(kind, deployment.name, reference, tick.start, n, flags, provisional, tuple(changes))

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select, update
 
+from pipeline.errors import UsageError
 from pipeline.shift.folding import StreamClock
 from pipeline.storage.conflicts import insert_or
 from pipeline.storage.schema import DeploymentRow, MonitorRow, ReferenceRow, StreamRow, TickLevelRow
@@ -47,6 +48,18 @@ def watched_deployments(conn: Connection, name: str | None) -> list[Watched]:
     if name is not None:
         statement = statement.where(DeploymentRow.name == name)
     return [Watched(*row) for row in conn.execute(statement)]
+
+
+def one_deployment(conn: Connection, name: str | None) -> Watched:
+    """The named deployment, or the only one. Raises UsageError where that is nobody, or not clear."""
+    known = watched_deployments(conn, None)
+    meant = [deployment for deployment in known if name in (None, deployment.name)]
+    if len(meant) == 1:
+        return meant[0]
+    names = ", ".join(deployment.name for deployment in known)
+    if name is None and known:
+        raise UsageError(f"there are several deployments: {names}; name one with --deployment")
+    raise UsageError(f"there is no deployment {name or ''!r}; known: {names or 'none, a worker makes it'}")
 
 
 def reference_names(conn: Connection) -> dict[int, str]:

@@ -1,6 +1,5 @@
 """References: written once, never changed, found by name or by model."""
 
-import io
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -11,6 +10,7 @@ from sqlalchemy import Connection, Row, func, insert, select
 
 from pipeline.errors import EnvironmentFault, UsageError
 from pipeline.records import Card, CardLine, Reference, ReferenceImage, ResidualSpace
+from pipeline.storage.arrays import coverage_arrays, coverage_of, pack, unpack
 from pipeline.storage.schema import ReferenceImageRow, ReferenceRow
 
 _ARRAYS = (
@@ -78,14 +78,13 @@ def save_reference(conn: Connection, reference: Reference) -> int:
     arrays = {name: getattr(reference, name) for name in _ARRAYS}
     if reference.residual is not None:
         arrays |= {f"residual_{name}": value for name, value in asdict(reference.residual).items()}
-    packed = io.BytesIO()
-    np.savez_compressed(packed, **arrays)
+    arrays |= coverage_arrays(reference.coverage)
     key = conn.execute(
         insert(ReferenceRow)
         .values(
             **values,
             classes=list(reference.classes),
-            arrays=packed.getvalue(),
+            arrays=pack(arrays),
             card=None if reference.card is None else asdict(reference.card),
         )
         .returning(ReferenceRow.id)
@@ -185,15 +184,16 @@ def list_references(conn: Connection) -> list[ReferenceLine]:
 
 def _reference(row: Row[tuple[object, ...]]) -> Reference:
     values = row._mapping
-    with np.load(io.BytesIO(values["arrays"]), allow_pickle=False) as arrays:
-        return Reference(
-            **{column: values[column] for column in _COLUMNS},
-            **{name: arrays[name] for name in _ARRAYS},
-            classes=tuple(values["classes"]),
-            residual=_residual(arrays),
-            card=_card(values["card"]),
-            id=values["id"],
-        )
+    arrays = unpack(values["arrays"])
+    return Reference(
+        **{column: values[column] for column in _COLUMNS},
+        **{name: arrays[name] for name in _ARRAYS},
+        classes=tuple(values["classes"]),
+        residual=_residual(arrays),
+        coverage=coverage_of(arrays),
+        card=_card(values["card"]),
+        id=values["id"],
+    )
 
 
 def _residual(arrays: Mapping[str, Any]) -> ResidualSpace | None:

@@ -17,7 +17,7 @@ OPERATOR = "oodwatch_operator"
 _COMMENTS = {
     READER: "oodwatch: sees everything, changes nothing; the dashboard and exports",
     WRITER: "oodwatch: what a worker and a monitor do",
-    OPERATOR: "oodwatch: a reader who may also handle incidents",
+    OPERATOR: "oodwatch: a reader who may also handle incidents and accept baselines",
 }
 
 # DELETE and UPDATE on the tables that retention thins out: it locks the rows that it is about to delete.
@@ -39,6 +39,8 @@ _WRITES = {
     "verdict": "INSERT, UPDATE",
     "transition": "INSERT",
 }
+#: What an operator writes: decisions of people. Of a baseline only that it was revoked can change.
+_DECIDES = {"baseline": "INSERT, UPDATE (revoked_at, revoked_by)"}
 
 
 def grant_roles(conn: Connection) -> None:
@@ -58,6 +60,8 @@ def grant_roles(conn: Connection) -> None:
         _run(conn, f"GRANT SELECT ON {tables} TO {role}")
     for table in _WRITES.keys() & Table.metadata.tables.keys():
         _run(conn, f'GRANT {_WRITES[table]} ON "{table}" TO {WRITER}')
+    for table, rights in _DECIDES.items():
+        _run(conn, f'GRANT {rights} ON "{table}" TO {OPERATOR}')
     _run(conn, f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO {WRITER}")
     _run(conn, f"GRANT EXECUTE ON FUNCTION create_score_days, drop_score_day TO {WRITER}")
 

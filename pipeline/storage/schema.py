@@ -197,6 +197,26 @@ class StreamGapRow(Table):
     at: Mapped[datetime]
 
 
+class BaselineRow(Table):
+    """What a person accepted as normal traffic of a reference; the newest that is not revoked counts."""
+
+    __tablename__ = "baseline"
+
+    deployment_id: Mapped[int] = mapped_column(ForeignKey("deployment.id"), primary_key=True)
+    reference_id: Mapped[int] = mapped_column(ForeignKey("reference.id"), primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    window_start: Mapped[datetime]  # of event time, half-open
+    window_end: Mapped[datetime]
+    name: Mapped[str]  # who accepted it
+    reason: Mapped[str]
+    accepted_at: Mapped[datetime]
+    days: Mapped[int]
+    arrays: Mapped[bytes]  # .npz without pickles, see `baselines`
+    summary: Mapped[dict[str, Any]] = mapped_column(JSON)  # for people
+    revoked_at: Mapped[datetime | None]
+    revoked_by: Mapped[str | None]
+
+
 class SegmentRow(Table):
     """A part of a deployment's traffic."""
 
@@ -402,6 +422,7 @@ class Judgement:
     share: Mapped[float | None]  # of flagged images since the onset
     low: Mapped[float | None]  # its interval
     high: Mapped[float | None]
+    provisional: Mapped[bool]  # shown and never paged: said without enough accepted traffic
 
 
 class VerdictRow(Judgement, Table):

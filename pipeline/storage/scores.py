@@ -193,3 +193,20 @@ def dead_letters(
     for row in conn.execution_options(yield_per=10_000).execute(statement):
         values: tuple[Any, ...] = tuple(row)
         yield DeadLetterLine(*values)
+
+
+def stored_scores(
+    conn: Connection, deployment_id: int, reference_id: int, start: datetime, end: datetime
+) -> Iterator[tuple[Sequence[float], Sequence[int]]]:
+    """Scores and classes of a reference's images with start <= event time < end, in pieces; drills are left out."""
+    streams = select(StreamRow.id).where(StreamRow.deployment_id == deployment_id)
+    statement = select(ScoreRow.score, ScoreRow.class_index).where(
+        ScoreRow.event_time >= start,
+        ScoreRow.event_time < end,
+        ScoreRow.stream_id.in_(streams),
+        ScoreRow.reference_id == reference_id,
+        ScoreRow.drill.is_(False),
+    )
+    for rows in conn.execute(statement, execution_options={"yield_per": 10_000}).partitions():
+        scores, classes = zip(*rows, strict=True)
+        yield scores, classes

@@ -3,14 +3,16 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
 
 from pipeline.shift.verdict import StreamVerdict
 from pipeline.storage.conflicts import insert_or
 from pipeline.storage.schema import DetectorCheckpointRow, DetectorStateRow, TransitionRow, VerdictRow
 
 _JUDGEMENT = ("state", "log_evidence", "onset", "share", "low", "high")
+_OK = ("no_data", "learning", "ok")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,14 @@ class DetectorState:
     content: bytes
     replay_floor: datetime
     revised_from: datetime | None
+
+
+class Raised(NamedTuple):
+    """A stream that left ok, or was raised further."""
+
+    stream: str
+    state: str
+    tick: datetime
 
 
 def read_states(conn: Connection, deployment_id: int) -> dict[int, DetectorState]:
@@ -123,16 +133,22 @@ def replace_checkpoints(
 
 
 def put_verdicts(
-    conn: Connection, deployment_id: int, reference_id: int, tick: datetime, verdicts: Sequence[StreamVerdict]
+    conn: Connection,
+    deployment_id: int,
+    reference_id: int,
+    tick: datetime,
+    verdicts: Sequence[StreamVerdict],
+    *,
+    provisional: bool,
 ) -> None:
     """The newest verdict on each stream, in place of the one before."""
     if not verdicts:
         return
-    key = {"deployment_id": deployment_id, "reference_id": reference_id, "tick": tick}
+    key = {"deployment_id": deployment_id, "reference_id": reference_id, "tick": tick, "provisional": provisional}
     statement = insert_or(conn, VerdictRow)
     upsert = statement.on_conflict_do_update(
         index_elements=[VerdictRow.deployment_id, VerdictRow.reference_id, VerdictRow.stream],
-        set_={name: statement.excluded[name] for name in ("tick", *_JUDGEMENT)},
+        set_={name: statement.excluded[name] for name in ("tick", "provisional", *_JUDGEMENT)},
     )
     conn.execute(upsert, [{**key, "stream": verdict.stream, **_judgement(verdict)} for verdict in verdicts])
 
@@ -154,10 +170,11 @@ def add_transitions(
     reference_id: int,
     verdicts: Sequence[tuple[datetime, StreamVerdict]],
     *,
+    provisional: bool,
     now: datetime,
 ) -> None:
     """Append those of the verdicts that changed a state, each with its tick; they are never changed."""
-    key = {"deployment_id": deployment_id, "reference_id": reference_id, "decided_at": now}
+    key = {"deployment_id": deployment_id, "reference_id": reference_id, "provisional": provisional, "decided_at": now}
     rows = [
         {
             **key,
@@ -174,6 +191,18 @@ def add_transitions(
     ]
     if rows:
         conn.execute(insert(TransitionRow), rows)
+
+
+def raised_within(
+    conn: Connection, deployment_id: int, reference_id: int, start: datetime, end: datetime
+) -> list[Raised]:
+    """Streams that were raised in ticks with start <= tick < end, or had been before and were not back, by tick."""
+    columns = select(TransitionRow.stream, TransitionRow.state, TransitionRow.tick)
+    mine = (TransitionRow.deployment_id == deployment_id, TransitionRow.reference_id == reference_id)
+    newest = select(func.max(TransitionRow.id)).where(*mine, TransitionRow.tick < start).group_by(TransitionRow.stream)
+    when = or_(TransitionRow.id.in_(newest), and_(TransitionRow.tick >= start, TransitionRow.tick < end))
+    statement = columns.where(*mine, when, TransitionRow.state.not_in(_OK)).order_by(TransitionRow.tick)
+    return [Raised(*row) for row in conn.execute(statement)]
 
 
 def _judgement(verdict: StreamVerdict) -> dict[str, object]:

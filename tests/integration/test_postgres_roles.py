@@ -37,6 +37,7 @@ TABLES = (
     "detector_checkpoint",
     "verdict",
     "transition",
+    "baseline",
 )
 
 
@@ -99,11 +100,27 @@ def test_a_reader_sees_every_table_and_changes_none(as_role: Engine) -> None:
             assert conn.scalar(text(f'SELECT count(*) FROM "{table}"')) is not None
     for table in TABLES:
         assert refused(as_role, f'DELETE FROM "{table}"')
-        assert refused(as_role, f'INSERT INTO "{table}" DEFAULT VALUES')
+        if (table, as_role.url.username) != ("baseline", f"test_{OPERATOR}"):
+            assert refused(as_role, f'INSERT INTO "{table}" DEFAULT VALUES')
     assert refused(as_role, "UPDATE stream SET next_offset = 0")
     assert refused(as_role, "SELECT create_score_days('{1}')")
     assert refused(as_role, "SELECT drop_score_day(1)")
     assert refused(as_role, "DROP TABLE score")
+
+
+@pytest.mark.parametrize("as_role", [OPERATOR], indirect=True)
+def test_an_operator_accepts_and_revokes_baselines_and_changes_no_other_word_of_them(as_role: Engine) -> None:
+    with as_role.begin() as conn:
+        columns = "deployment_id, reference_id, version, window_start, window_end, name, reason, accepted_at, days"
+        conn.execute(
+            text(
+                f"INSERT INTO baseline ({columns}, arrays, summary) SELECT 1, id, 1, 0, 1, 'a', 'b', 2, 0, '', '{{}}'"
+                " FROM reference WHERE false"
+            )
+        )
+        conn.execute(text("UPDATE baseline SET revoked_at = 1, revoked_by = 'ann' WHERE version = 1"))
+    assert refused(as_role, "UPDATE baseline SET days = 3")
+    assert refused(as_role, "UPDATE baseline SET name = 'bob'")
 
 
 @pytest.mark.parametrize("as_role", [READER], indirect=True)
@@ -124,6 +141,8 @@ def test_a_writer_changes_no_score_and_no_reference_and_owns_nothing(as_role: En
         "DELETE FROM stream",
         "UPDATE reference SET threshold = 0",
         "INSERT INTO reference DEFAULT VALUES",
+        "INSERT INTO baseline DEFAULT VALUES",
+        "UPDATE baseline SET revoked_by = 'me'",
         "CREATE TABLE mine (a integer)",
         "DROP TABLE score",
         "ALTER TABLE score ADD a integer",

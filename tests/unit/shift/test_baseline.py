@@ -7,11 +7,12 @@ import pytest
 
 from pipeline.errors import RefusedError
 from pipeline.records import Float64s
-from pipeline.shift.baseline import Accepted, Baseline, Normal, baseline, hour_bin, hour_of, hour_of_week, hourly_rates
+from pipeline.shift.baseline import Accepted, Baseline, Normal, baseline, hourly_rates
 from pipeline.shift.budget import Budget, Thresholds
 from pipeline.shift.coverage import BLOCK, bootstrap, limits
 from pipeline.shift.detector import Detector
 from pipeline.shift.histogram import BINS, expected_shares
+from pipeline.shift.hours import hour_bin, hour_of, hour_of_week
 from pipeline.shift.null import Null
 from pipeline.shift.signals import histogram_library, rate_bounds
 from pipeline.shift.silence import silence
@@ -42,7 +43,7 @@ def night_and_day(days: int) -> Float64s:
 
 
 def made(ticks: Accepted, **segments: Accepted) -> Baseline:
-    return baseline(ticks, segments, n_cal=2000, minutes=1)
+    return baseline(ticks, segments.items(), n_cal=2000, minutes=1)
 
 
 def test_hours_are_those_of_the_week_in_utc() -> None:
