@@ -1,4 +1,4 @@
-"""Where a worker dies by its own hand: product functions wrapped from outside, in the worker's process."""
+"""Where a worker or a monitor dies by its own hand: product functions wrapped from outside, in its process."""
 
 import functools
 import os
@@ -19,13 +19,27 @@ Point = Literal[
     "in close",
 ]
 POINTS: tuple[Point, ...] = Point.__args__  # type: ignore[attr-defined]
+MonitorPoint = Literal[
+    "before any statement",
+    "after the claim",
+    "after the parts are deleted",
+    "after the ticks are stored",
+    "after the state is stored",
+    "after the checkpoints are stored",
+    "after the verdicts are stored",
+    "after the transitions are stored",
+    "after a level is made",
+    "before the monitor's COMMIT",
+    "after the monitor's COMMIT",
+]
+MONITOR_POINTS: tuple[MonitorPoint, ...] = MonitorPoint.__args__  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True)
 class Hook:
     """At the n-th passage of the point, send this process a signal: SIGKILL, or SIGSTOP to freeze it."""
 
-    point: Point
+    point: Point | MonitorPoint
     passage: int = 1
     signal: int = signal.SIGKILL
 
@@ -138,6 +152,52 @@ def _in_close(pass_by: Callable[[], None]) -> None:
         wrap(subscription, "close", _before(pass_by))
 
 
+def _before_statement(pass_by: Callable[[], None]) -> None:
+    from sqlalchemy import Engine, event
+
+    event.listen(Engine, "before_cursor_execute", lambda *_: pass_by())
+
+
+def _around_monitor_commit(before: Callable[[], None], after: Callable[[], None]) -> None:
+    """The COMMIT of a transaction that has claimed the monitor's position, and of no other."""
+    from sqlalchemy.engine.default import DefaultDialect
+
+    claimed = False
+
+    def claim(original: Callable[..., Any], *arguments: Any, **named: Any) -> None:
+        nonlocal claimed
+        original(*arguments, **named)
+        claimed = True
+
+    def commit(original: Callable[..., Any], *arguments: Any) -> None:
+        nonlocal claimed
+        of_the_monitor, claimed = claimed, False
+        if of_the_monitor:
+            before()
+        original(*arguments)
+        if of_the_monitor:
+            after()
+
+    for owner in _stages_of_the_monitor():
+        wrap(owner, "claim", claim)
+    wrap(DefaultDialect, "do_commit", commit)
+
+
+def _after_stored(name: str) -> Callable[[Callable[[], None]], None]:
+    def install(pass_by: Callable[[], None]) -> None:
+        for owner in _stages_of_the_monitor():
+            if hasattr(owner, name):
+                wrap(owner, name, _after(pass_by))
+
+    return install
+
+
+def _stages_of_the_monitor() -> list[Any]:
+    from pipeline.stages import folding, judging, rolling
+
+    return [folding, judging, rolling]
+
+
 def _before(pass_by: Callable[[], None]) -> Callable[..., Any]:
     def around(original: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         pass_by()
@@ -155,7 +215,7 @@ def _after(pass_by: Callable[[], None]) -> Callable[..., Any]:
     return around
 
 
-_INSTALLERS: dict[Point, Callable[[Callable[[], None]], None]] = {
+_INSTALLERS: dict[Point | MonitorPoint, Callable[[Callable[[], None]], None]] = {
     "after poll": _after_poll,
     "in decode": _in_decode,
     "after inference": _after_inference,
@@ -165,4 +225,15 @@ _INSTALLERS: dict[Point, Callable[[Callable[[], None]], None]] = {
     "before the log's commit": _before_log_commit,
     "in the rebalance listener": _in_listener,
     "in close": _in_close,
+    "before any statement": _before_statement,
+    "after the claim": _after_stored("claim"),
+    "after the parts are deleted": _after_stored("delete_parts"),
+    "after the ticks are stored": _after_stored("put_ticks"),
+    "after the state is stored": _after_stored("put_state"),
+    "after the checkpoints are stored": _after_stored("replace_checkpoints"),
+    "after the verdicts are stored": _after_stored("put_verdicts"),
+    "after the transitions are stored": _after_stored("add_transitions"),
+    "after a level is made": _after_stored("note_made"),
+    "before the monitor's COMMIT": lambda pass_by: _around_monitor_commit(pass_by, lambda: None),
+    "after the monitor's COMMIT": lambda pass_by: _around_monitor_commit(lambda: None, pass_by),
 }

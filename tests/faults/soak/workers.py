@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.faults.soak import launch
-from tests.faults.soak.kill_points import POINTS, Hook, Point
+from tests.faults.soak.kill_points import POINTS, Hook, MonitorPoint, Point
 from tests.faults.soak.launch import Alterations
 from tests.services.processes import wait_until
 
@@ -110,7 +110,7 @@ class Fleet:
     config: Mapping[str, Mapping[str, object]]  # section -> settings
     static: bool
     rng: random.Random
-    points: tuple[Point, ...] = POINTS
+    points: tuple[Point | MonitorPoint, ...] = POINTS
     mutant: str | None = None
     members: dict[str, Member] = field(default_factory=dict)
     kills: int = 0
