@@ -27,13 +27,16 @@ def monitor(
 ) -> None:
     """Turn what workers have written into ticks, and judge each once it is complete.
 
-    Every change of state is a line: when, which stream, from and to, since when, the flagged share since then
-    with its interval, and the evidence (e^evidence to 1 against normal traffic). States: ok; shift, something
-    has changed; warning and critical, and so much is flagged since; on the way back it comes down by one. With
-    --json each minute is a line as well.
+    Each change of state is a line: when, which stream, from and to, since
+    when, which share has been flagged since then (with its 95 % interval),
+    and the evidence: e^evidence to 1 against normal traffic. A stream is ok;
+    at shift, when something has changed; at warning or critical, when so
+    much has been flagged since. On the way back it comes down one by one.
+    With --json every minute is a line, too.
 
-    Several may run on one database: one leads a deployment, the others stand by. Ends in order on Ctrl-C or
-    SIGTERM within seconds; killing it at any moment loses nothing. Without --deployment it watches all.
+    Several may run on one database: one leads a deployment, the others stand
+    by. Ends in order on Ctrl-C or SIGTERM within seconds; killing it at any
+    moment loses nothing. Without --deployment it watches all.
 
     Example: oodwatch monitor --once --json
     """

@@ -12,6 +12,7 @@ _SIGNALS = {
     "classes": "class mix",
     "rate": "traffic rate",
 }
+_LEVELS = ("no_data", "ok", "shift", "warning", "critical")
 _HISTOGRAM_BET = re.compile(r"Beta\((\S+), (\S+)\)")
 
 
@@ -31,8 +32,8 @@ def change_in_words(tick: datetime, verdict: StreamVerdict) -> str:
         )
     elif since is not None:
         told.append(since)
-    if change.after == "ok":
-        return ", ".join(told)
+    if _LEVELS.index(change.after) < _LEVELS.index(change.before):
+        return ", ".join(told)  # what led up is no evidence for the way back
     told.append(f"evidence {verdict.log_evidence:.1f} nats")
     if (bet := _bet(verdict.stream, change.leading)) is not None:
         told.append(f"best explained by {bet}")

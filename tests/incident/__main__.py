@@ -127,7 +127,9 @@ class Show:
         """The recorded incident once more, undisturbed and with monitors killed."""
         source = open_database(site.database)
         tape, live = recorded(source), everything(source)
-        _print(f"\nthe same incident from {len(tape):,} recorded transactions of the worker, {site.database[:6]} ...")
+        _print(
+            f"\nthe same incident from {len(tape):,} recorded transactions of the worker, {self._arguments.database}"
+        )
         for title, count, monitors in (("undisturbed", 0, 1), ("killed", 1, 1), ("two, killed in turn", 1, 2)):
             home = site.home / title.replace(" ", "-").replace(",", "")
             home.mkdir()

@@ -51,8 +51,8 @@ def work_through(
 ) -> Survived:
     """Play the tape to monitors and kill them on the way, at least so many times.
 
-    Every life is armed to die at a named point; where that comes too seldom, it is killed at any moment,
-    up to `pause_s` after it was given something to do.
+    Half of the lives are armed to die at a named point. The others are killed at any moment, up to `pause_s`
+    after they were given something to do, as often as is needed on the way.
     """
     fleet = site.fleet("monitor", rng=rng)
     try:
@@ -80,7 +80,7 @@ def _wait_until_folded(engine: Engine, fleet: Fleet, *, armed: bool) -> None:
 
     def folded() -> bool:
         if len(fleet.alive()) < len(fleet.members):
-            fleet.refill(armed_share=1.0 if armed else 0.0)
+            fleet.refill(armed_share=0.5 if armed else 0.0)
             _expire_leases(engine)
         with engine.connect() as conn:
             return conn.scalar(select(RollUpPartRow.id).limit(1)) is None

@@ -77,17 +77,26 @@ def changes_table(scene: Scene, played: Played) -> str:
 
 
 def found_by(scene: Scene, played: Played) -> str:
-    """Each stream that was raised: when first, and how far up."""
+    """Each stream that was raised: how far up, and when first; segments that did the same together."""
     firsts: dict[str, Change] = {}
     tops: dict[str, str] = {}
     for change in played.changes:
         if change.is_raise:
             firsts.setdefault(change.stream, change)
             tops[change.stream] = max(tops.get(change.stream, "ok"), change.after, key=_LADDER.index)
-    told = [
-        f"{stream} {tops[stream]} {minutes(scene, first):g}" + ("" if first.tick >= scene.onset else " (too early)")
-        for stream, first in sorted(firsts.items(), key=lambda item: item[1].tick)
-    ]
+    together: dict[tuple[float, str, str], list[str]] = {}
+    for stream, first in firsts.items():
+        signal, _, segment = stream.partition(":")
+        together.setdefault((minutes(scene, first), signal, tops[stream]), []).append(segment)
+    told = []
+    for (after, signal, top), segments in sorted(together.items()):
+        if "" in segments:
+            told.append(f"{signal} {top} {after:g}")
+        named = [segment for segment in segments if segment]
+        if named:
+            told.append(
+                f"{signal} of {'all' if len(named) == len(scene.segments) else ' '.join(named)} {top} {after:g}"
+            )
     return ", ".join(told)
 
 

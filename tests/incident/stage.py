@@ -18,7 +18,7 @@ from pipeline.assembly.sources import open_appender
 from pipeline.records import utc_now
 from pipeline.storage.engine import open_database
 from pipeline.storage.schema import MonitorRow, ScoreRow, StreamRow, TransitionRow, VerdictRow
-from tests.faults.soak.kill_points import MONITOR_POINTS
+from tests.faults.soak.monitor_points import MONITOR_POINTS
 from tests.faults.soak.workers import Fleet, Member
 from tests.incident.scenes import MINUTE, NORMAL, Scene
 from tests.services.processes import wait_until
@@ -125,6 +125,7 @@ class Site:
             static=False,
             rng=rng or random.Random(0),
             points=MONITOR_POINTS,
+            passages=(1, 7),
         )
 
     def _follow(self, engine: Engine, scene: Scene, minute: int, members: Sequence[Member]) -> None:

@@ -1,11 +1,13 @@
 """Where a worker or a monitor dies by its own hand: product functions wrapped from outside, in its process."""
 
-import functools
 import os
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from tests.faults.soak.monitor_points import MONITOR_INSTALLERS, MonitorPoint
+from tests.faults.soak.wrapping import Installer, after, before, wrap
 
 Point = Literal[
     "after poll",
@@ -19,20 +21,6 @@ Point = Literal[
     "in close",
 ]
 POINTS: tuple[Point, ...] = Point.__args__  # type: ignore[attr-defined]
-MonitorPoint = Literal[
-    "before any statement",
-    "after the claim",
-    "after the parts are deleted",
-    "after the ticks are stored",
-    "after the state is stored",
-    "after the checkpoints are stored",
-    "after the verdicts are stored",
-    "after the transitions are stored",
-    "after a level is made",
-    "before the monitor's COMMIT",
-    "after the monitor's COMMIT",
-]
-MONITOR_POINTS: tuple[MonitorPoint, ...] = MonitorPoint.__args__  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True)
@@ -57,17 +45,6 @@ def install(hook: Hook) -> None:
     _INSTALLERS[hook.point](pass_by)
 
 
-def wrap(owner: Any, name: str, around: Callable[..., Any]) -> None:
-    """Replace a function by `around(original, *arguments)`."""
-    original = getattr(owner, name)
-
-    @functools.wraps(original)
-    def wrapped(*arguments: Any, **named: Any) -> Any:
-        return around(original, *arguments, **named)
-
-    setattr(owner, name, wrapped)
-
-
 def _subscriptions() -> list[Any]:
     from pipeline.ingest.kafka_subscription import KafkaSubscription
     from pipeline.ingest.spool_subscription import SpoolSubscription
@@ -89,22 +66,22 @@ def _after_poll(pass_by: Callable[[], None]) -> None:
 def _in_decode(pass_by: Callable[[], None]) -> None:
     from pipeline.stages.preparation import Preparation
 
-    wrap(Preparation, "prepare_all", _before(pass_by))
+    wrap(Preparation, "prepare_all", before(pass_by))
 
 
 def _after_inference(pass_by: Callable[[], None]) -> None:
     from pipeline.stages.inference import Inference
 
-    wrap(Inference, "score_ranges", _after(pass_by))
+    wrap(Inference, "score_ranges", after(pass_by))
 
 
 def _after_cas(pass_by: Callable[[], None]) -> None:
     from pipeline.stages import sink
 
-    wrap(sink, "advance", _after(pass_by))
+    wrap(sink, "advance", after(pass_by))
 
 
-def _around_commit(before: Callable[[], None], after: Callable[[], None]) -> None:
+def _around_commit(ahead: Callable[[], None], behind: Callable[[], None]) -> None:
     """The COMMIT of a transaction that stores a batch, and of no other."""
     from sqlalchemy.engine.default import DefaultDialect
 
@@ -122,10 +99,10 @@ def _around_commit(before: Callable[[], None], after: Callable[[], None]) -> Non
         nonlocal stored
         of_a_batch, stored = stored, False
         if of_a_batch:
-            before()
+            ahead()
         original(*arguments)
         if of_a_batch:
-            after()
+            behind()
 
     wrap(Sink, "write", write)
     wrap(DefaultDialect, "do_commit", commit)
@@ -133,7 +110,7 @@ def _around_commit(before: Callable[[], None], after: Callable[[], None]) -> Non
 
 def _before_log_commit(pass_by: Callable[[], None]) -> None:
     for subscription in _subscriptions():
-        wrap(subscription, "acknowledge", _before(pass_by))
+        wrap(subscription, "acknowledge", before(pass_by))
 
 
 def _in_listener(pass_by: Callable[[], None]) -> None:
@@ -141,7 +118,7 @@ def _in_listener(pass_by: Callable[[], None]) -> None:
 
     def subscribe(original: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         listener = named.get("listener") or arguments[-1]
-        wrap(listener, "on_partitions_assigned", _after(pass_by))
+        wrap(listener, "on_partitions_assigned", after(pass_by))
         return original(*arguments, **named)
 
     wrap(KafkaConsumer, "subscribe", subscribe)
@@ -149,73 +126,10 @@ def _in_listener(pass_by: Callable[[], None]) -> None:
 
 def _in_close(pass_by: Callable[[], None]) -> None:
     for subscription in _subscriptions():
-        wrap(subscription, "close", _before(pass_by))
+        wrap(subscription, "close", before(pass_by))
 
 
-def _before_statement(pass_by: Callable[[], None]) -> None:
-    from sqlalchemy import Engine, event
-
-    event.listen(Engine, "before_cursor_execute", lambda *_: pass_by())
-
-
-def _around_monitor_commit(before: Callable[[], None], after: Callable[[], None]) -> None:
-    """The COMMIT of a transaction that has claimed the monitor's position, and of no other."""
-    from sqlalchemy.engine.default import DefaultDialect
-
-    claimed = False
-
-    def claim(original: Callable[..., Any], *arguments: Any, **named: Any) -> None:
-        nonlocal claimed
-        original(*arguments, **named)
-        claimed = True
-
-    def commit(original: Callable[..., Any], *arguments: Any) -> None:
-        nonlocal claimed
-        of_the_monitor, claimed = claimed, False
-        if of_the_monitor:
-            before()
-        original(*arguments)
-        if of_the_monitor:
-            after()
-
-    for owner in _stages_of_the_monitor():
-        wrap(owner, "claim", claim)
-    wrap(DefaultDialect, "do_commit", commit)
-
-
-def _after_stored(name: str) -> Callable[[Callable[[], None]], None]:
-    def install(pass_by: Callable[[], None]) -> None:
-        for owner in _stages_of_the_monitor():
-            if hasattr(owner, name):
-                wrap(owner, name, _after(pass_by))
-
-    return install
-
-
-def _stages_of_the_monitor() -> list[Any]:
-    from pipeline.stages import folding, judging, rolling
-
-    return [folding, judging, rolling]
-
-
-def _before(pass_by: Callable[[], None]) -> Callable[..., Any]:
-    def around(original: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-        pass_by()
-        return original(*arguments, **named)
-
-    return around
-
-
-def _after(pass_by: Callable[[], None]) -> Callable[..., Any]:
-    def around(original: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-        result = original(*arguments, **named)
-        pass_by()
-        return result
-
-    return around
-
-
-_INSTALLERS: dict[Point | MonitorPoint, Callable[[Callable[[], None]], None]] = {
+_INSTALLERS: dict[str, Installer] = {
     "after poll": _after_poll,
     "in decode": _in_decode,
     "after inference": _after_inference,
@@ -225,15 +139,5 @@ _INSTALLERS: dict[Point | MonitorPoint, Callable[[Callable[[], None]], None]] = 
     "before the log's commit": _before_log_commit,
     "in the rebalance listener": _in_listener,
     "in close": _in_close,
-    "before any statement": _before_statement,
-    "after the claim": _after_stored("claim"),
-    "after the parts are deleted": _after_stored("delete_parts"),
-    "after the ticks are stored": _after_stored("put_ticks"),
-    "after the state is stored": _after_stored("put_state"),
-    "after the checkpoints are stored": _after_stored("replace_checkpoints"),
-    "after the verdicts are stored": _after_stored("put_verdicts"),
-    "after the transitions are stored": _after_stored("add_transitions"),
-    "after a level is made": _after_stored("note_made"),
-    "before the monitor's COMMIT": lambda pass_by: _around_monitor_commit(pass_by, lambda: None),
-    "after the monitor's COMMIT": lambda pass_by: _around_monitor_commit(lambda: None, pass_by),
+    **MONITOR_INSTALLERS,
 }

@@ -48,7 +48,9 @@ def test_a_histogram_says_how_the_scores_have_moved(leading: str, said: str) -> 
     )
 
 
-def test_back_at_ok_there_is_no_evidence_to_tell() -> None:
+def test_on_the_way_back_there_is_no_evidence_to_tell() -> None:
+    said = words("segment:a", "warning", "shift", share=0.15, low=0.14, high=0.161, k=666.0, n=4440.0)
+    assert said.endswith("warning → shift, 15.0% flagged since 00:20Z (666 of 4440 images; 95 %: 14.0% to 16.1%)")
     assert words("low", "shift", "ok", onset=None) == "2026-11-24 00:24Z low side: shift → ok"
 
 
