@@ -4,7 +4,7 @@ UV_VERSION := 0.13.9
 BIN := .venv/bin
 UV := VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv
 
-.PHONY: help setup demo test check bench soak fix lock secrets clean
+.PHONY: help setup demo test check bench soak incident fix lock secrets clean
 help: ## This list
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
 
@@ -26,6 +26,9 @@ bench: .venv/.ready ## Speed, as ratios in one run (minutes)
 
 soak: .venv/.ready ## Break workers, broker and database under load, and account for every record (an hour or two)
 	$(BIN)/python -m tests.faults.soak $(ARGS)
+
+incident: .venv/.ready ## A real worker and monitor see an incident come and go; kill -9 on the way (an hour)
+	$(BIN)/python -m tests.incident $(ARGS)
 
 fix: .venv/.ready ## Format, and mend what can be mended safely
 	$(BIN)/ruff format pipeline tests

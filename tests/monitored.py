@@ -142,19 +142,23 @@ class Traffic:
             return conn.scalar(select(getattr(MonitorRow, name)))
 
     def everything(self) -> dict[str, list[tuple[Any, ...]]]:
-        """All that a monitor writes and that must not depend on how often it was interrupted."""
-        left_out = {"revision", "id", "updated_at", "decided_at", "fed_at"}
-        found = {}
-        with self.engine.connect() as conn:
-            for table in (TickRow, MonitorRow, DetectorStateRow, DetectorCheckpointRow, VerdictRow, TransitionRow):
-                columns = [
-                    column
-                    for column in table.__table__.columns
-                    if column.name not in left_out or (table is TickRow and column.name == "revision")
-                ]
-                rows = conn.execute(select(*columns)).all()
-                found[table.__tablename__] = sorted((tuple(row) for row in rows), key=repr)
-        return found
+        return everything(self.engine)
+
+
+def everything(engine: Engine) -> dict[str, list[tuple[Any, ...]]]:
+    """All that a monitor writes and that must not depend on how often it was interrupted."""
+    left_out = {"revision", "id", "updated_at", "decided_at", "fed_at"}
+    found = {}
+    with engine.connect() as conn:
+        for table in (TickRow, MonitorRow, DetectorStateRow, DetectorCheckpointRow, VerdictRow, TransitionRow):
+            columns = [
+                column
+                for column in table.__table__.columns
+                if column.name not in left_out or (table is TickRow and column.name == "revision")
+            ]
+            rows = conn.execute(select(*columns)).all()
+            found[table.__tablename__] = sorted((tuple(row) for row in rows), key=repr)
+    return found
 
 
 class Adder:

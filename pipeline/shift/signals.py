@@ -22,7 +22,7 @@ from pipeline.shift.threshold import clopper_pearson_bounds
 #: Below this many calibration images the estimated bins are too uncertain for the histogram.
 HISTOGRAM_NEEDS = 1_000
 
-#: Beta cdfs that tilt the scores: low (a, 1) and high (1, a), then to both ends or to the middle (a, a).
+#: Beta cdfs that tilt the scores: up (a, 1) and down (1, a), then to both ends or to the middle (a, a).
 _ONE_SIDED = (1.5, 2.5, 5.0, 12.0)
 _TWO_SIDED = (0.35, 0.6, 2.0, 5.0)
 _TILTS = [(a, 1.0) for a in _ONE_SIDED] + [(1.0, a) for a in _ONE_SIDED] + [(a, a) for a in _TWO_SIDED]

@@ -19,7 +19,7 @@ from pipeline.shift.verdict import StreamVerdict, Transition
 from pipeline.stages.ticking import each, span, tick_of
 from pipeline.storage.engine import reading
 from pipeline.storage.monitoring import Watched, claim, read_position, reference_names, stream_clocks
-from pipeline.storage.ticks import Minute, first_start, read_minutes, segment_names
+from pipeline.storage.ticks import Minute, first_start, first_unfolded, read_minutes, segment_names
 from pipeline.storage.verdicts import (
     DetectorState,
     add_transitions,
@@ -111,7 +111,10 @@ class _Bench:
 def judge_due(
     engine: Engine, deployment: Watched, new_evaluator: NewEvaluator, patience: Patience, *, now: datetime
 ) -> list[Judged] | None:
-    """Evaluate the oldest ticks that are due; None: none is. Raises Superseded where another monitor was quicker."""
+    """Evaluate the oldest ticks that are due and folded; None: none is.
+
+    Raises Superseded where another monitor was quicker.
+    """
     with reading(engine).connect() as conn:
         position = read_position(conn, deployment.id)
         assert position is not None
@@ -119,10 +122,14 @@ def judge_due(
             stream_clocks(conn, deployment.id), now=now, idle=patience.idle, lateness=patience.lateness
         )
         start = position.evaluated_until or first_start(conn, deployment.id, 1)
-        if complete is None or start is None or complete.until <= start:
+        # Read after the clocks: what a worker has stored since the last fold made ticks due that lack its images.
+        unfolded = first_unfolded(conn, deployment.id, from_=position.evaluated_until)
+        if complete is None or start is None:
             return None
         names, references = segment_names(conn, deployment.id), reference_names(conn)
-        end = min(complete.until, start + span(names))
+        end = min(complete.until, start + span(names), unfolded or complete.until)
+        if end <= start:
+            return None
         minutes = read_minutes(conn, deployment.id, start, end)
         states = read_states(conn, deployment.id)
         positions = checkpoint_positions(conn, deployment.id)

@@ -80,6 +80,12 @@ def read_parts(conn: Connection, deployment_id: int, *, limit: int) -> list[Part
     ]
 
 
+def first_unfolded(conn: Connection, deployment_id: int, *, from_: datetime | None) -> datetime | None:
+    """The oldest tick, at or after a time, of which a part waits to be folded."""
+    statement = select(func.min(RollUpPartRow.tick)).where(RollUpPartRow.deployment_id == deployment_id)
+    return conn.scalar(statement if from_ is None else statement.where(RollUpPartRow.tick >= from_))
+
+
 def delete_parts(conn: Connection, ids: Sequence[int]) -> int:
     """Delete parts; return how many were there."""
     return conn.execute(delete(RollUpPartRow).where(RollUpPartRow.id.in_(ids))).rowcount

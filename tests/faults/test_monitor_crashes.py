@@ -254,6 +254,34 @@ def test_a_monitor_that_was_overtaken_gives_up_what_it_read_and_reads_anew(datab
         engine.dispose()
 
 
+@pytest.mark.parametrize("nth", range(1, 10))
+def test_what_a_worker_writes_while_the_monitor_runs_is_judged_with_its_tick_and_not_as_late(
+    database_url: str, nth: int
+) -> None:
+    """Before the n-th connection of the monitor a worker stores what makes ticks due that nobody has folded yet."""
+    watched, working = open_database(database_url), open_database(database_url)
+    traffic = Traffic(working)
+    traffic.minutes(3)
+    seen: list[Judged] = []
+    begun = 0
+
+    def work(conn: Connection) -> None:
+        nonlocal begun
+        begun += 1
+        if begun == nth:
+            traffic.minutes(4, first=3)
+
+    watching = monitor(watched, T0 + 7 * MINUTE, report=seen.append)
+    event.listen(watched, "engine_connect", work)
+    watching.run()
+    assert begun >= nth
+    watching.run()
+    assert [(line.kind, line.tick, line.n) for line in seen] == [("tick", T0 + i * MINUTE, 40) for i in range(7)]
+    assert traffic.column("late_images") == 0
+    for engine in (watched, working):
+        engine.dispose()
+
+
 def test_two_monitors_and_a_writer_at_once_fold_every_part_once_and_judge_every_tick_once(database_url: str) -> None:
     engines = [open_database(database_url) for _ in range(3)]
     traffic = Traffic(engines[0])

@@ -92,7 +92,7 @@ def test_once_does_nothing_while_another_monitor_leads(command: Command, databas
     answer = command("monitor", "--once", "--database", database)
     assert answer.code == 0
     assert "another monitor leads" in answer.err
-    assert answer.out == "folded 0 parts of 0 images, evaluated 0 ticks, 0 transitions\n"
+    assert answer.out == "folded 0 parts of 0 images, evaluated 0 ticks, 0 changes of state\n"
     leader.resign()
     assert command("monitor", "--once", "--database", database).out.startswith("folded 40 parts of 400 images")
     engine.dispose()

@@ -1,11 +1,13 @@
-"""Where a worker dies by its own hand: product functions wrapped from outside, in the worker's process."""
+"""Where a worker or a monitor dies by its own hand: product functions wrapped from outside, in its process."""
 
-import functools
 import os
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from tests.faults.soak.monitor_points import MONITOR_INSTALLERS, MonitorPoint
+from tests.faults.soak.wrapping import Installer, after, before, wrap
 
 Point = Literal[
     "after poll",
@@ -25,7 +27,7 @@ POINTS: tuple[Point, ...] = Point.__args__  # type: ignore[attr-defined]
 class Hook:
     """At the n-th passage of the point, send this process a signal: SIGKILL, or SIGSTOP to freeze it."""
 
-    point: Point
+    point: Point | MonitorPoint
     passage: int = 1
     signal: int = signal.SIGKILL
 
@@ -41,17 +43,6 @@ def install(hook: Hook) -> None:
             os.kill(os.getpid(), hook.signal)
 
     _INSTALLERS[hook.point](pass_by)
-
-
-def wrap(owner: Any, name: str, around: Callable[..., Any]) -> None:
-    """Replace a function by `around(original, *arguments)`."""
-    original = getattr(owner, name)
-
-    @functools.wraps(original)
-    def wrapped(*arguments: Any, **named: Any) -> Any:
-        return around(original, *arguments, **named)
-
-    setattr(owner, name, wrapped)
 
 
 def _subscriptions() -> list[Any]:
@@ -75,22 +66,22 @@ def _after_poll(pass_by: Callable[[], None]) -> None:
 def _in_decode(pass_by: Callable[[], None]) -> None:
     from pipeline.stages.preparation import Preparation
 
-    wrap(Preparation, "prepare_all", _before(pass_by))
+    wrap(Preparation, "prepare_all", before(pass_by))
 
 
 def _after_inference(pass_by: Callable[[], None]) -> None:
     from pipeline.stages.inference import Inference
 
-    wrap(Inference, "score_ranges", _after(pass_by))
+    wrap(Inference, "score_ranges", after(pass_by))
 
 
 def _after_cas(pass_by: Callable[[], None]) -> None:
     from pipeline.stages import sink
 
-    wrap(sink, "advance", _after(pass_by))
+    wrap(sink, "advance", after(pass_by))
 
 
-def _around_commit(before: Callable[[], None], after: Callable[[], None]) -> None:
+def _around_commit(ahead: Callable[[], None], behind: Callable[[], None]) -> None:
     """The COMMIT of a transaction that stores a batch, and of no other."""
     from sqlalchemy.engine.default import DefaultDialect
 
@@ -108,10 +99,10 @@ def _around_commit(before: Callable[[], None], after: Callable[[], None]) -> Non
         nonlocal stored
         of_a_batch, stored = stored, False
         if of_a_batch:
-            before()
+            ahead()
         original(*arguments)
         if of_a_batch:
-            after()
+            behind()
 
     wrap(Sink, "write", write)
     wrap(DefaultDialect, "do_commit", commit)
@@ -119,7 +110,7 @@ def _around_commit(before: Callable[[], None], after: Callable[[], None]) -> Non
 
 def _before_log_commit(pass_by: Callable[[], None]) -> None:
     for subscription in _subscriptions():
-        wrap(subscription, "acknowledge", _before(pass_by))
+        wrap(subscription, "acknowledge", before(pass_by))
 
 
 def _in_listener(pass_by: Callable[[], None]) -> None:
@@ -127,7 +118,7 @@ def _in_listener(pass_by: Callable[[], None]) -> None:
 
     def subscribe(original: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         listener = named.get("listener") or arguments[-1]
-        wrap(listener, "on_partitions_assigned", _after(pass_by))
+        wrap(listener, "on_partitions_assigned", after(pass_by))
         return original(*arguments, **named)
 
     wrap(KafkaConsumer, "subscribe", subscribe)
@@ -135,27 +126,10 @@ def _in_listener(pass_by: Callable[[], None]) -> None:
 
 def _in_close(pass_by: Callable[[], None]) -> None:
     for subscription in _subscriptions():
-        wrap(subscription, "close", _before(pass_by))
+        wrap(subscription, "close", before(pass_by))
 
 
-def _before(pass_by: Callable[[], None]) -> Callable[..., Any]:
-    def around(original: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-        pass_by()
-        return original(*arguments, **named)
-
-    return around
-
-
-def _after(pass_by: Callable[[], None]) -> Callable[..., Any]:
-    def around(original: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-        result = original(*arguments, **named)
-        pass_by()
-        return result
-
-    return around
-
-
-_INSTALLERS: dict[Point, Callable[[Callable[[], None]], None]] = {
+_INSTALLERS: dict[str, Installer] = {
     "after poll": _after_poll,
     "in decode": _in_decode,
     "after inference": _after_inference,
@@ -165,4 +139,5 @@ _INSTALLERS: dict[Point, Callable[[Callable[[], None]], None]] = {
     "before the log's commit": _before_log_commit,
     "in the rebalance listener": _in_listener,
     "in close": _in_close,
+    **MONITOR_INSTALLERS,
 }

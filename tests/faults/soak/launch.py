@@ -20,6 +20,7 @@ import pipeline.cli.app
 import pipeline.models.classifier
 from tests.faults.soak import kill_points
 from tests.faults.soak.mutants import MUTANTS
+from tests.faults.soak.wrapping import wrap
 
 _LOADED = (kafka, psycopg, pipeline.assembly.working, pipeline.models.classifier)
 _PR_SET_PDEATHSIG = 1
@@ -57,4 +58,4 @@ def _use_group(name: str) -> None:
     def around(open_source, *arguments, **named):  # type: ignore[no-untyped-def]
         return open_source(*arguments, **{**named, "group": name})
 
-    kill_points.wrap(pipeline.assembly.working, "open_source", around)
+    wrap(pipeline.assembly.working, "open_source", around)

@@ -14,6 +14,7 @@ from pathlib import Path
 from tests.faults.soak import launch
 from tests.faults.soak.kill_points import POINTS, Hook, Point
 from tests.faults.soak.launch import Alterations
+from tests.faults.soak.monitor_points import MonitorPoint
 from tests.services.processes import wait_until
 
 _SPAWNER = multiprocessing.get_context("forkserver")
@@ -110,7 +111,8 @@ class Fleet:
     config: Mapping[str, Mapping[str, object]]  # section -> settings
     static: bool
     rng: random.Random
-    points: tuple[Point, ...] = POINTS
+    points: tuple[Point | MonitorPoint, ...] = POINTS
+    passages: tuple[int, int] = (2, 40)  # how often an armed one may pass its point
     mutant: str | None = None
     members: dict[str, Member] = field(default_factory=dict)
     kills: int = 0
@@ -146,7 +148,7 @@ class Fleet:
 
     def armed(self) -> Hook:
         """A random death by its own hand."""
-        return Hook(self.rng.choice(self.points), self.rng.randrange(2, 40))
+        return Hook(self.rng.choice(self.points), self.rng.randrange(*self.passages))
 
     def refill(self, *, armed_share: float = 0.0) -> None:
         """Start anew where a worker has died; a share of them with a hook."""
