@@ -159,7 +159,7 @@ def quiet_or_forced(conn: Connection, source: Source, *, force: bool) -> list[st
     raised = raised_within(conn, source.deployment_id, source.key, source.start, source.end)
     if not raised:
         return []
-    what = f"{len(raised)} alarms lie in the window: {_some(raised)}"
+    what = f"alarms in the window, {len(raised)} in all: {_some(raised)}"
     if not force:
         raise RefusedError(
             f"{what}; look at these images: if they are normal traffic, accept with --force, else leave them out with"

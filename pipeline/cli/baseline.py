@@ -33,7 +33,7 @@ def show(database: Database = None, deployment: Deployment = None, as_json: Json
         return
     for line in found.baselines:
         if line.version != found.counts:
-            gone = "replaced" if line.revoked_at is None else f"revoked by {line.revoked_by} on {iso(line.revoked_at)}"
+            gone = "replaced" if line.revoked_at is None else f"revoked by {line.revoked_by}"
             typer.echo(f"baseline {_accepted(line)} ({gone})")
     if found.counts is None:
         stored = found.stored
@@ -126,8 +126,9 @@ def _print_standing(found: Shown) -> None:
 
 
 def _accepted(line: BaselineLine) -> str:
+    at = line.accepted_at.replace(microsecond=0)
     window = f"{iso(line.window_start)} to {iso(line.window_end)}"
-    return f"{line.version}, {window}, accepted by {line.name} on {iso(line.accepted_at)}: {line.reason}"
+    return f"{line.version}, {window}, accepted by {line.name} on {iso(at)}: {line.reason}"
 
 
 def words(days: int, summary: dict[str, Any]) -> Iterator[str]:

@@ -181,8 +181,8 @@ def test_windows_that_cannot_be_normal_are_refused_in_one_line(days: Days, comma
         for stream, state, minute in (("pooled", "warning", 5), ("histogram", "shift", 9), ("histogram", "ok", 90)):
             row = {"deployment_id": days.deployment_id, "reference_id": days.reference.id, "stream": stream, **values}
             conn.execute(insert(TransitionRow).values(state=state, tick=MONDAY + minute * MINUTE, **row))
-    command(*accepting, *window(days)).refuses(3, "2 alarms", "pooled warning at 2026-01-05T00:05Z", "--force")
-    command(*accepting, *window(days, DAY)).refuses(3, "1 alarms", "pooled warning")
+    command(*accepting, *window(days)).refuses(3, "2 in all: ", "pooled warning at 2026-01-05T00:05Z", "--force")
+    command(*accepting, *window(days, DAY)).refuses(3, "1 in all: ", "pooled warning")
     assert "accepted all the same" in command(*accepting, *window(days), "--force").err
 
 
