@@ -189,8 +189,11 @@ def read_minutes(
 def stream_level(
     conn: Connection, deployment_id: int, minutes: int, start: datetime, end: datetime
 ) -> Iterator[tuple[TickKey, RollUp]]:
-    """Ticks of a level with start <= tick < end, by reference, segment and start, in constant memory."""
-    rows = conn.execution_options(yield_per=500).execute(
+    """Ticks of a level with start <= tick < end, by reference, segment and start, decoded one by one.
+
+    All rows are fetched at once: a cursor on the server would be left open by a server that goes away.
+    """
+    rows = conn.execute(
         select(TickRow.start, TickRow.reference_id, TickRow.segment_id, TickRow.content)
         .where(*_in_range(deployment_id, minutes, start, end))
         .order_by(TickRow.reference_id, TickRow.segment_id, TickRow.start)
