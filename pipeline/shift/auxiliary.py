@@ -106,15 +106,11 @@ class Signal:
         fresh = new_streams(count - len(self.streams), len(self.log_weights))
         self.streams = np.concatenate([self.streams, fresh])
 
-    def observe(self, t: int, minutes: float, spent: float, increments: Float64s) -> None:
-        """A tick of a signal that has one stream; `spent` is its clock."""
-        observe(self.streams, np.zeros(1, np.int64), t, minutes, np.array([spent]), increments)
-
     def decide(self, evidence: Float64s, over: NDArray[np.bool_]) -> Crossings:
         """See the function."""
         return decide(self.streams, evidence, over, self.log_weights)
 
 
 def signal(log_weights: Float64s, components: tuple[str, ...], log_threshold: float) -> Signal:
-    """A signal with one stream that has seen nothing."""
-    return Signal(log_weights, components, log_threshold, new_streams(1, len(log_weights)))
+    """A signal without streams."""
+    return Signal(log_weights, components, log_threshold, new_streams(0, len(log_weights)))

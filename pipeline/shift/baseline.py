@@ -21,7 +21,7 @@ _THURSDAY = 3  # the weekday of 1970-01-01
 _SATURDAY = 5
 HOURS_OF_WEEK, HOURS_OF_DAY = 168, 24
 
-BIN_IMAGES = 500  # below, an hour's bin borrows from its neighbours, and an hour is joined with the next
+BIN_IMAGES = 500  # effective ones; an hour with fewer borrows from its neighbours, or is joined with the next
 _NEIGHBOURS = 3  # hours to either side that a bin may borrow from
 _LEVEL = 0.95
 _WANDER = 0.99  # quantile of the accepted hourly rates; a rate that wanders over hours escapes D and the table
@@ -113,7 +113,8 @@ def baseline(
 
 def normal(ticks: Accepted, model: tuple[Float64s, Float64s], n_cal: int) -> Normal:
     """What one stream stays within; `model` is (k, n) by hour bin of all traffic, for hours with few images."""
-    k, n = _borrowed(*_by_hour(ticks), *model)
+    own = _by_hour(ticks)
+    k, n = _borrowed(*own, *model)
     known = n > 0
     bins = hour_bin(ticks.starts)
     rate = np.divide(k, n, out=np.full(len(n), ticks.k.sum() / max(ticks.n.sum(), 1)), where=known)
@@ -121,8 +122,10 @@ def normal(ticks: Accepted, model: tuple[Float64s, Float64s], n_cal: int) -> Nor
     upper_rate = upper / np.maximum(np.bincount(bins, ticks.histograms.sum(axis=1), 48), 1)
     d = stream_dispersion(ticks.n, ticks.k, rate[bins], ticks.histograms, upper_rate[bins])
     most, least = _wandering(ticks, d)
-    high = np.where(known, betaincinv(k / d + 1, np.maximum((n - k) / d, 1e-9), _LEVEL), 0.0)
-    low = np.where(known & (k > 0), betaincinv(np.maximum(k / d, 1e-9), (n - k) / d + 1, 1 - _LEVEL), 0.0)
+    k, n = _borrowed(*(values / d for values in (*own, *model)))  # of bursts, 500 images say too little
+    known = n > 0
+    high = np.where(known, betaincinv(k + 1, np.maximum(n - k, 1e-9), _LEVEL), 0.0)
+    low = np.where(known & (k > 0), betaincinv(np.maximum(k, 1e-9), n - k + 1, 1 - _LEVEL), 0.0)
     low = np.where(known, low, 1.0)
     return Normal(np.maximum(high, most), np.minimum(low, least), d, _penalty(ticks, d, n_cal))
 
