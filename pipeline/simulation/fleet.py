@@ -1,0 +1,154 @@
+"""Many made-up deployments under the product's own detector, side by side."""
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.records import Float64s, Ints
+from pipeline.shift.baseline import Accepted, Baseline, baseline
+from pipeline.shift.budget import MINUTES_PER_DAY, Budget, Thresholds
+from pipeline.shift.core import Core
+from pipeline.shift.histogram import BINS
+from pipeline.shift.ladder import State
+from pipeline.shift.null import Null
+from pipeline.shift.signals import class_bounds
+from pipeline.shift.tick import Table, to_us
+from pipeline.simulation.damage import Change
+from pipeline.simulation.population import Population
+from pipeline.simulation.traffic import Counted, Source, Traffic
+
+_MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
+FRACTION = "fraction"  # the OOD fraction's name beside the other signals'
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Log:
+    """What was said in T ticks, by signal; streams are all traffic and, for two signals, the segments."""
+
+    raised: dict[str, NDArray[np.bool_]]  # (T, streams, R): left ok, or crossed again
+    states: dict[str, Ints]  # (T, streams, R)
+
+    def __len__(self) -> int:
+        return len(self.raised[FRACTION])
+
+    def any_raised(self) -> NDArray[np.bool_]:
+        """(T, R)."""
+        raised: NDArray[np.bool_] = np.any([of.any(axis=1) for of in self.raised.values()], axis=0)
+        return raised
+
+
+class Fleet:
+    """Deployments at work.
+
+    Args:
+        accepted_days: as many days of traffic are accepted as each one's baseline first; 0: none.
+        budget, thresholds: as the product's.
+    """
+
+    def __init__(
+        self,
+        population: Population,
+        traffic: Traffic,
+        rng: np.random.Generator,
+        *,
+        budget: Budget | None = None,
+        thresholds: Thresholds | None = None,
+        accepted_days: int = 0,
+    ) -> None:
+        self.population, self.traffic = population, traffic
+        self._source = Source(traffic, population, rng)
+        self._folds = np.searchsorted(population.bins, np.arange(BINS))
+        self._names = tuple(f"segment {s}" for s in range(traffic.segments))
+        null = Null.from_reference_numbers(population.n, population.alpha)
+        nulls = [null] * len(population)
+        if traffic.classes:
+            even = np.full(traffic.classes, 1 / traffic.classes)
+            nulls = [replace(null, classes=class_bounds(rng.multinomial(population.n, even))) for null in nulls]
+        if accepted_days:
+            baselines = self._accept(round(accepted_days * MINUTES_PER_DAY / traffic.minutes))
+            nulls = [null.with_baseline(one) for null, one in zip(nulls, baselines, strict=True)]
+        thresholds = thresholds or Thresholds()
+        for one in nulls:
+            one.check(thresholds)
+        self._core = Core(nulls, budget or Budget(), thresholds)
+        self._core.add(self._names)
+
+    @property
+    def tick(self) -> int:
+        """The number of the next tick."""
+        return self._source.tick
+
+    @property
+    def nulls(self) -> Sequence[Null]:
+        """What each deployment takes for normal."""
+        return self._core.nulls
+
+    def fork(self) -> "Fleet":
+        """The same deployments once more, to go another way from here; both draw the same numbers."""
+        return copy.deepcopy(self, {id(self.population): self.population, id(self._core.nulls): self._core.nulls})
+
+    def run(self, ticks: int, changes: Sequence[Change] = ()) -> Iterator[Log]:
+        """Go on for so many ticks; a log for each stretch of them."""
+        while ticks > 0:
+            count = min(ticks, self._source.at_once)
+            first = self.tick
+            yield self._judged(first, self._source.take(count, changes))
+            ticks -= count
+
+    def _judged(self, first: int, counted: Counted) -> Log:
+        histograms = np.add.reduceat(counted.cells, self._folds, axis=-1)
+        n, k = histograms.sum(axis=-1), counted.cells[..., self.population.flagged].sum(axis=-1)
+        raised: dict[str, list[NDArray[np.bool_]]] = {}
+        states: dict[str, list[Ints]] = {}
+        for t in range(len(n)):
+            classes = None if counted.classes is None else counted.classes[t]
+            self._core.advance(self._start(first + t), self.traffic.minutes, Table(n[t], k[t], histograms[t], classes))
+            decision, crossings = self._core.decide()
+            left = (decision.before == State.OK) & (decision.after > State.OK)
+            raised.setdefault(FRACTION, []).append(left)
+            states.setdefault(FRACTION, []).append(decision.after)
+            for name, one in crossings.items():
+                raised.setdefault(name, []).append(one.crossed)
+                states.setdefault(name, []).append(one.after)
+        shape = (len(n), -1, len(self.population))
+        return Log(
+            {name: np.array(values).reshape(shape) for name, values in raised.items()},
+            {name: np.array(values).reshape(shape) for name, values in states.items()},
+        )
+
+    def _start(self, tick: int) -> datetime:
+        return _MONDAY + timedelta(minutes=tick * self.traffic.minutes)
+
+    def _accept(self, ticks: int) -> list[Baseline]:
+        starts = to_us(_MONDAY) + np.arange(ticks) * round(self.traffic.minutes * 60_000_000)
+        parts = []
+        left = ticks
+        while left > 0:
+            count = min(left, self._source.at_once)
+            counted = self._source.take(count)
+            classes = None if counted.classes is None else counted.classes.astype(np.int64)
+            parts.append((counted.cells.astype(np.uint16), classes))  # a quarter of the memory
+            left -= count
+        cells = np.concatenate([part[0] for part in parts])
+        counted_classes = [part[1] for part in parts if part[1] is not None]
+        classes = np.concatenate(counted_classes) if counted_classes else None
+        return [
+            self._baseline(starts, cells[:, :, r].astype(np.float64), None if classes is None else classes[:, r])
+            for r in range(len(self.population))
+        ]
+
+    def _baseline(self, starts: Ints, cells: Float64s, classes: Ints | None) -> Baseline:
+        """Of one deployment: cells (T, S, C)."""
+
+        def accepted(of: Float64s) -> Accepted:
+            histograms = np.add.reduceat(of, self._folds, axis=-1)
+            return Accepted(starts, of.sum(axis=-1), of[:, self.population.flagged].sum(axis=-1), histograms)
+
+        segments = {name: accepted(cells[:, s]) for s, name in enumerate(self._names)}
+        pooled = accepted(cells.sum(axis=1))
+        n = self.population.n
+        return baseline(pooled, segments, n_cal=n, minutes=self.traffic.minutes, class_counts=classes)
