@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from pipeline.cli import admin, data, detection, evaluation, model, operations, run, topics
+from pipeline.cli import admin, data, detection, evaluation, model, operations, run, simulating, topics
 from pipeline.errors import EnvironmentFault, OodwatchError, masked
 
 app = typer.Typer(
@@ -36,7 +36,7 @@ PANELS: dict[str, dict[str, Callable[..., Any]]] = {
         "card": model.card,
     },
     "Run": {"produce": data.produce, "worker": run.worker},
-    "Detect": {"replay": detection.replay},
+    "Detect": {"replay": detection.replay, "simulate": simulating.simulate},
     "Look": {"ledger": data.ledger, "dead-letters": data.dead_letters, "health": operations.health},
     "Administer": {"doctor": operations.doctor, "init": admin.init, "migrate": admin.migrate, "forget": data.forget},
 }
