@@ -74,9 +74,9 @@ def histogram_increments(counts: Float64s, d: Float64s, library: HistogramLibrar
         penalty: (J,) or (S, J): the library's, or more where normal traffic needs it.
     """
     effective = counts / d[:, None]
-    increments = np.zeros((len(counts), len(library.log_weights)))
+    increments: Float64s = -effective.sum(axis=1)[:, None] * penalty
     for b in range(BINS):  # in this order, not BLAS's: a stream's sum must not depend on its neighbours
-        increments += effective[:, b, None] * (library.log_ratios[:, b] - penalty)
+        increments += effective[:, b, None] * library.log_ratios[:, b]
     return increments
 
 

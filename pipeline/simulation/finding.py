@@ -64,10 +64,10 @@ def find(fleet: Fleet, changes: Sequence[Change], limit: int, *, enough: float =
         for log in fleet.run(min(step, limit - (fleet.tick - start)), changes):
             for name, raised in _by_part(log).items():
                 at = firsts.setdefault(name, np.full(size, np.inf))
-                np.minimum(at, _first(raised, first - start, fleet.traffic.minutes), out=at)
+                np.minimum(at, _first(raised, first - start, fleet.minutes), out=at)
             for of_segments in (raised[:, 1:] for raised in log.raised.values() if raised.shape[1] > 1):
                 of_changed: NDArray[np.bool_] = np.any(of_segments[:, changed], axis=1)
-                np.minimum(right, _first(of_changed, first - start, fleet.traffic.minutes), out=right)
+                np.minimum(right, _first(of_changed, first - start, fleet.minutes), out=right)
             first += len(log)
         if np.isfinite(np.min(list(firsts.values()), axis=0)).mean() >= enough:
             break

@@ -18,8 +18,8 @@ from pipeline.shift.null import Null
 from pipeline.shift.signals import class_bounds
 from pipeline.shift.tick import Table, to_us
 from pipeline.simulation.damage import Change
-from pipeline.simulation.population import Population
-from pipeline.simulation.traffic import Counted, Source, Traffic
+from pipeline.simulation.population import join
+from pipeline.simulation.traffic import Counted, Source
 
 _MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
 FRACTION = "fraction"  # the OOD fraction's name beside the other signals'
@@ -42,34 +42,30 @@ class Log:
 
 
 class Fleet:
-    """Deployments at work.
+    """Deployments at work, those of one source beside those of the next.
 
     Args:
+        sources: of traffic with the same segments, classes and ticks, calibrated on as many images.
         accepted_days: as many days of traffic are accepted as each one's baseline first; 0: none.
         budget, thresholds: as the product's.
     """
 
     def __init__(
         self,
-        population: Population,
-        traffic: Traffic,
-        rng: np.random.Generator,
-        *,
+        *sources: Source,
         budget: Budget | None = None,
         thresholds: Thresholds | None = None,
         accepted_days: int = 0,
     ) -> None:
-        self.population, self.traffic = population, traffic
-        self._source = Source(traffic, population, rng)
-        self._folds = np.searchsorted(population.bins, np.arange(BINS))
-        self._names = tuple(f"segment {s}" for s in range(traffic.segments))
-        null = Null.from_reference_numbers(population.n, population.alpha)
-        nulls = [null] * len(population)
-        if traffic.classes:
-            even = np.full(traffic.classes, 1 / traffic.classes)
-            nulls = [replace(null, classes=class_bounds(rng.multinomial(population.n, even))) for null in nulls]
+        self._sources = sources
+        self.population = join([source.population for source in sources])
+        self.minutes = sources[0].traffic.minutes
+        self._folds = np.searchsorted(self.population.bins, np.arange(BINS))
+        self._names = tuple(f"segment {s}" for s in range(sources[0].traffic.segments))
+        nulls = [null for source in sources for null in _nulls(source)]
         if accepted_days:
-            baselines = self._accept(round(accepted_days * MINUTES_PER_DAY / traffic.minutes))
+            ticks = round(accepted_days * MINUTES_PER_DAY / self.minutes)
+            baselines = [one for source in sources for one in self._accept(source, ticks)]
             nulls = [null.with_baseline(one) for null, one in zip(nulls, baselines, strict=True)]
         thresholds = thresholds or Thresholds()
         for one in nulls:
@@ -80,7 +76,7 @@ class Fleet:
     @property
     def tick(self) -> int:
         """The number of the next tick."""
-        return self._source.tick
+        return self._sources[0].tick
 
     @property
     def nulls(self) -> Sequence[Null]:
@@ -94,9 +90,12 @@ class Fleet:
     def run(self, ticks: int, changes: Sequence[Change] = ()) -> Iterator[Log]:
         """Go on for so many ticks; a log for each stretch of them."""
         while ticks > 0:
-            count = min(ticks, self._source.at_once)
+            count = min(ticks, *(source.at_once for source in self._sources))
             first = self.tick
-            yield self._judged(first, self._source.take(count, changes))
+            taken = [source.take(count, changes) for source in self._sources]
+            classes = [one.classes for one in taken if one.classes is not None]
+            cells = np.concatenate([one.cells for one in taken], axis=2)
+            yield self._judged(first, Counted(cells, np.concatenate(classes, axis=1) if classes else None))
             ticks -= count
 
     def _judged(self, first: int, counted: Counted) -> Log:
@@ -106,7 +105,7 @@ class Fleet:
         states: dict[str, list[Ints]] = {}
         for t in range(len(n)):
             classes = None if counted.classes is None else counted.classes[t]
-            self._core.advance(self._start(first + t), self.traffic.minutes, Table(n[t], k[t], histograms[t], classes))
+            self._core.advance(self._start(first + t), self.minutes, Table(n[t], k[t], histograms[t], classes))
             decision, crossings = self._core.decide()
             left = (decision.before == State.OK) & (decision.after > State.OK)
             raised.setdefault(FRACTION, []).append(left)
@@ -121,15 +120,15 @@ class Fleet:
         )
 
     def _start(self, tick: int) -> datetime:
-        return _MONDAY + timedelta(minutes=tick * self.traffic.minutes)
+        return _MONDAY + timedelta(minutes=tick * self.minutes)
 
-    def _accept(self, ticks: int) -> list[Baseline]:
-        starts = to_us(_MONDAY) + np.arange(ticks) * round(self.traffic.minutes * 60_000_000)
+    def _accept(self, source: Source, ticks: int) -> list[Baseline]:
+        starts = to_us(_MONDAY) + np.arange(ticks) * round(self.minutes * 60_000_000)
         parts = []
         left = ticks
         while left > 0:
-            count = min(left, self._source.at_once)
-            counted = self._source.take(count)
+            count = min(left, source.at_once)
+            counted = source.take(count)
             classes = None if counted.classes is None else counted.classes.astype(np.int64)
             parts.append((counted.cells.astype(np.uint16), classes))  # a quarter of the memory
             left -= count
@@ -138,7 +137,7 @@ class Fleet:
         classes = np.concatenate(counted_classes) if counted_classes else None
         return [
             self._baseline(starts, cells[:, :, r].astype(np.float64), None if classes is None else classes[:, r])
-            for r in range(len(self.population))
+            for r in range(len(source.population))
         ]
 
     def _baseline(self, starts: Ints, cells: Float64s, classes: Ints | None) -> Baseline:
@@ -151,4 +150,14 @@ class Fleet:
         segments = {name: accepted(cells[:, s]) for s, name in enumerate(self._names)}
         pooled = accepted(cells.sum(axis=1))
         n = self.population.n
-        return baseline(pooled, segments, n_cal=n, minutes=self.traffic.minutes, class_counts=classes)
+        return baseline(pooled, segments, n_cal=n, minutes=self.minutes, class_counts=classes)
+
+
+def _nulls(source: Source) -> list[Null]:
+    """What the deployments of a source take for normal before any traffic was accepted."""
+    population, classes = source.population, source.traffic.classes
+    null = Null.from_reference_numbers(population.n, population.alpha)
+    if not classes:
+        return [null] * len(population)
+    counts = source.rng.multinomial(population.n, np.full(classes, 1 / classes), size=len(population))
+    return [replace(null, classes=class_bounds(of_one)) for of_one in counts]

@@ -1,6 +1,7 @@
 """Deployments that each drew their own calibration images: where the reference's ranks truly lie."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -45,6 +46,11 @@ class Population:
         """(R, C − 1): the cuts in standard deviations, as though normal scores were Gaussian."""
         positions: Float64s = ndtri(self.cuts)
         return positions
+
+
+def join(populations: Sequence[Population]) -> Population:
+    """All deployments of populations that were calibrated alike."""
+    return replace(populations[0], cuts=np.concatenate([one.cuts for one in populations]))
 
 
 def draw_population(n: int, alpha: float, size: int, rng: np.random.Generator, *, at_bound: bool = False) -> Population:

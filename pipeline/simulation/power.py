@@ -12,7 +12,7 @@ from pipeline.simulation.damage import Change, measured, unusual, weight_for
 from pipeline.simulation.finding import find
 from pipeline.simulation.fleet import Fleet
 from pipeline.simulation.population import Population, draw_population
-from pipeline.simulation.traffic import Traffic
+from pipeline.simulation.traffic import Source, Traffic
 
 SHARES = (0.10, 0.20, 0.50)  # flagged images of which the card speaks
 MONTH_MINUTES = 30 * MINUTES_PER_DAY
@@ -86,7 +86,8 @@ class PowerCard:
         size = int(np.clip(_STREAMS // streams, _LEAST_DEPLOYMENTS, _DEPLOYMENTS))
         self._question, self._cost = question, size * streams
         population = draw_population(question.n_cal, question.target_fpr, size, rng)
-        self._fleet = Fleet(population, question.traffic, rng, budget=question.budget, thresholds=question.thresholds)
+        source = Source(question.traffic, population, rng)
+        self._fleet = Fleet(source, budget=question.budget, thresholds=question.thresholds)
         for _ in self._fleet.run(_BEFORE):
             pass
 
@@ -113,7 +114,7 @@ class PowerCard:
         fleet = self._fleet.fork()
         ticks = max(_NORMAL // self._cost, 1)
         raises = sum(int(raised.sum()) for log in fleet.run(ticks) for raised in log.raised.values())
-        months = ticks * fleet.traffic.minutes * len(fleet.population) / MONTH_MINUTES
+        months = ticks * fleet.minutes * len(fleet.population) / MONTH_MINUTES
         upper = float(chdtri(2 * raises + 2, 0.05)) / 2 / months
         promised = MONTH_MINUTES / self._question.budget.minutes
         return FalseAlarms(months, raises, raises / months, upper, promised)
@@ -125,7 +126,7 @@ class PowerCard:
         by, by_share = finding.first_signal()
         median, late = (None if np.isinf(value) else value for value in finding.quantiles())
         share = float(np.isfinite(finding.delays).mean())
-        return Found(name, where, median, late, share, by, by_share, limit * fleet.traffic.minutes)
+        return Found(name, where, median, late, share, by, by_share, limit * fleet.minutes)
 
 
 def flagged(share: float, segments: Sequence[int] | None = None) -> Callable[[Population, int], Change]:

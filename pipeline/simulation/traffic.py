@@ -52,7 +52,7 @@ class Source:
     """A stretch of traffic after the other; `tick` is the number of the next one."""
 
     def __init__(self, traffic: Traffic, population: Population, rng: np.random.Generator) -> None:
-        self.traffic, self.population, self._rng = traffic, population, rng
+        self.traffic, self.population, self.rng = traffic, population, rng
         self.tick = 0
         shape = (traffic.segments, len(population))
         self._wander = traffic.wander_sd * rng.standard_normal(shape)
@@ -75,13 +75,13 @@ class Source:
         if self.traffic.memory:
             cells = self._chained(volume, np.broadcast_to(shares, (*volume.shape, shares.shape[-1])))
         else:
-            cells = burst * self._rng.poisson(volume[..., None] / burst * shares).astype(np.float64)
+            cells = burst * self.rng.poisson(volume[..., None] / burst * shares).astype(np.float64)
         self.tick += ticks
         classes = None
         if self.traffic.classes:
             mean = volume.sum(axis=1)[..., None] / (burst * self.traffic.classes)
             shape = (*mean.shape[:2], self.traffic.classes)
-            classes = burst * self._rng.poisson(np.broadcast_to(mean, shape)).astype(np.float64)
+            classes = burst * self.rng.poisson(np.broadcast_to(mean, shape)).astype(np.float64)
         return Counted(cells, classes)
 
     def _volume(self, at: Float64s) -> Float64s:
@@ -91,7 +91,7 @@ class Source:
         mean = traffic.images_per_minute * traffic.minutes / traffic.segments
         volume = (mean * by_day / ((1 + traffic.night) / 2))[:, None, None] * np.ones(self._wander.shape)
         if traffic.shape is not None:
-            volume *= self._rng.standard_gamma(traffic.shape, volume.shape) / traffic.shape
+            volume *= self.rng.standard_gamma(traffic.shape, volume.shape) / traffic.shape
         return volume
 
     def _night(self, at: Float64s) -> Float64s:
@@ -119,7 +119,7 @@ class Source:
         if not sd:
             return np.zeros((ticks, *self._wander.shape))
         keeps = np.exp(-self.traffic.minutes / (60 * hours))
-        noise = sd * np.sqrt(1 - keeps**2) * self._rng.standard_normal((ticks, *self._wander.shape))
+        noise = sd * np.sqrt(1 - keeps**2) * self.rng.standard_normal((ticks, *self._wander.shape))
         path, _ = lfilter([1.0], [1.0, -keeps], noise, axis=0, zi=(keeps * self._wander)[None])
         self._wander = path[-1]
         wandered: Float64s = path - sd**2 / 2
@@ -127,15 +127,15 @@ class Source:
 
     def _chained(self, volume: Float64s, shares: Float64s) -> Float64s:
         """Counts of images that repeat their predecessor's cell with probability `memory`."""
-        images = self._rng.poisson(volume)
+        images = self.rng.poisson(volume)
         counts = np.zeros(shares.shape)
         for s, r in np.ndindex(images.shape[1:]):
             of_tick = np.repeat(np.arange(len(images)), images[:, s, r])
             if not len(of_tick):
                 continue
             below = np.cumsum(shares[:, s, r], axis=1)[:, :-1]
-            cell = (self._rng.random(len(of_tick))[:, None] > below[of_tick]).sum(axis=1)
-            repeats = self._rng.random(len(of_tick)) < self.traffic.memory
+            cell = (self.rng.random(len(of_tick))[:, None] > below[of_tick]).sum(axis=1)
+            repeats = self.rng.random(len(of_tick)) < self.traffic.memory
             if self._last[s, r] < 0:
                 repeats[0] = False
             elif repeats[0]:

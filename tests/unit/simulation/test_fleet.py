@@ -19,14 +19,15 @@ from pipeline.simulation.damage import Change, frozen, unusual, weight_for
 from pipeline.simulation.finding import find, quantiles
 from pipeline.simulation.fleet import FRACTION, Fleet
 from pipeline.simulation.population import draw_population
-from pipeline.simulation.traffic import Traffic
+from pipeline.simulation.traffic import Source, Traffic
 
 MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
 
 
 def fleet(size: int = 6, seed: int = 1, *, days: int = 0, traffic: Traffic | None = None) -> Fleet:
     rng = np.random.default_rng(seed)
-    return Fleet(draw_population(2_000, 0.05, size, rng), traffic or Traffic(), rng, accepted_days=days)
+    source = Source(traffic or Traffic(), draw_population(2_000, 0.05, size, rng), rng)
+    return Fleet(source, accepted_days=days)
 
 
 def to_half(fleet: Fleet, **more: object) -> Change:
