@@ -50,7 +50,8 @@ def _months(effort: Effort, wanted: list[str], *, quick: bool) -> Iterator[Resul
 def _delays(effort: Effort, wanted: list[str]) -> Iterator[Result]:
     for index, case in enumerate(delays.cases()):
         if any(text in case.name for text in wanted):
-            yield delays.measure(case, deployments=effort.runs, seed=SEED + index)
+            costly = case.accepted_days or case.traffic.segments > 5
+            yield delays.measure(case, deployments=effort.runs // 3 if costly else effort.runs, seed=SEED + index)
     if any(text in "S6 incident" for text in wanted):
         yield delays.incident(runs=effort.runs, seed=SEED)
     if any(text in "S7 graded" for text in wanted):
@@ -75,6 +76,9 @@ def _rules(effort: Effort) -> Iterator[Result]:
 
 
 def _peers(effort: Effort, wanted: list[str]) -> Iterator[peers.OfPeer]:
+    length = effort.length * 1_000
+    for mean, change in ((1e6, streams.CHANGE), (1e3, 150)):
+        yield peers.own(mean, change=change, runs=effort.image_runs, length=length, seed=SEED)
     for library in peers.LIBRARIES:
         if not any(text in library for text in wanted):
             continue

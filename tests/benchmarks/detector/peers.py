@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from pipeline.simulation.finding import quantiles
 from tests.benchmarks.detector import streams
 
 _PROGRAM = Path(__file__).with_name("peer_program.py")
@@ -60,6 +63,30 @@ def measure(library: str, *, clean: int, runs: int, seconds: float, seed: int) -
             said = process.stderr.read().strip().splitlines()
         if process.returncode:
             yield OfPeer(library, "all", "", skipped=said[-1] if said else f"ended with {process.returncode}")
+
+
+def own(mean_images: float, *, change: int, runs: int, length: int, seed: int) -> OfPeer:
+    """The product's e-SR at every image, promised one false alarm in `mean_images`, over `length` images."""
+    side = 1_000
+    alarms, images = streams.run_length(
+        streams.e_sr(side, mean_images), side, length // side, np.random.default_rng(seed)
+    )
+    found = []
+    for share in (0.1, 0.2, 0.5):
+        step, rng = streams.e_sr(runs, mean_images), np.random.default_rng(seed + 1)
+        found.append(quantiles(streams.delays(step, share, runs, rng, change=change, limit=6_000)))
+    return OfPeer(
+        library="oodwatch",
+        detector="e-SR",
+        setting=f"A = {mean_images:,.0f}",
+        knob=mean_images,
+        alarms=alarms,
+        images=images,
+        to_10=found[0],
+        to_20=found[1],
+        to_50=found[2],
+        runs=runs,
+    )
 
 
 def _installed(packages: list[str], python: Path) -> str:

@@ -101,7 +101,8 @@ def _(result: OfPeer) -> tuple[str, str, str]:
     if result.skipped:
         return title, f"skipped: {result.skipped}", ""
     measured = f"{result.alarms} alarms in {result.images:,} images; to 10/20/50 %: {_shares(result)} images"
-    return title, f"{measured}, {result.us_an_image:.1f} us an image", ""
+    cost = "" if result.us_an_image is None else f", {result.us_an_image:.1f} us an image"
+    return title, measured + cost, ""
 
 
 @_parts.register
