@@ -11,6 +11,8 @@ from pipeline.records import Float64s
 from pipeline.simulation.damage import Change
 from pipeline.simulation.fleet import Fleet, Log
 
+OF_SEGMENT = " of a segment"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Finding:
@@ -24,6 +26,15 @@ class Finding:
         """(R,): of the first signal."""
         earliest: Float64s = np.min(list(self.firsts.values()), axis=0)
         return earliest
+
+    def right_segment(self) -> float | None:
+        """How often the first segment to be raised is a changed one; None where no segment was."""
+        of_segments = [values for name, values in self.firsts.items() if name.endswith(OF_SEGMENT)]
+        if not of_segments:
+            return None
+        first = np.min(of_segments, axis=0)
+        raised = np.isfinite(first)
+        return float((self.right[raised] == first[raised]).mean()) if raised.any() else None
 
     def quantiles(self) -> tuple[float, float]:
         """Median and 95 % quantile, as order statistics."""
@@ -81,7 +92,7 @@ def _by_part(log: Log) -> dict[str, NDArray[np.bool_]]:
     for name, raised in log.raised.items():
         parts[name] = raised[:, 0]
         if raised.shape[1] > 1:
-            parts[f"{name} of a segment"] = np.any(raised[:, 1:], axis=1)
+            parts[f"{name}{OF_SEGMENT}"] = np.any(raised[:, 1:], axis=1)
     return parts
 
 

@@ -35,11 +35,6 @@ class Log:
     def __len__(self) -> int:
         return len(self.raised[FRACTION])
 
-    def any_raised(self) -> NDArray[np.bool_]:
-        """(T, R)."""
-        raised: NDArray[np.bool_] = np.any([of.any(axis=1) for of in self.raised.values()], axis=0)
-        return raised
-
 
 class Fleet:
     """Deployments at work, those of one source beside those of the next.

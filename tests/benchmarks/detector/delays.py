@@ -33,6 +33,7 @@ class Delay:
     first_share: float
     fraction_median: float  # by the OOD fraction of all traffic alone
     fraction_most: float
+    right_segment: float | None  # how often the first segment to be raised is a changed one
     published: bool = False  # there is a figure of the fraction alone to hold it against
     target: str = ""
     met: bool | None = None
@@ -180,6 +181,7 @@ def measure(case: Case, *, deployments: int, seed: int) -> Delay:
         first_share=share,
         fraction_median=fraction[0],
         fraction_most=fraction[1],
+        right_segment=finding.right_segment(),
         published=by_fraction,
         target=target,
         met=met,

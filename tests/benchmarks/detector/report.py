@@ -56,6 +56,8 @@ def _(result: Delay) -> tuple[str, str, str]:
     measured = f"{_two((result.median, result.most))} min, first {result.first} ({result.first_share:.0%})"
     if result.published:
         measured += f"; fraction alone {_two((result.fraction_median, result.fraction_most))}"
+    if result.right_segment is not None:
+        measured += f"; right segment {result.right_segment:.0%}"
     return result.case, measured, result.target
 
 

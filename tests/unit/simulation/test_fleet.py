@@ -95,7 +95,8 @@ def test_a_frozen_segment_is_found_by_its_own_histogram_and_what_never_changes_i
     finding = find(made, [Change(cells, made.tick, np.ones(1), segments=[3])], 60)
     assert finding.quantiles()[1] <= 3
     assert finding.first_signal()[0] == "histogram of a segment"
-    assert np.mean(finding.right == finding.delays) >= 0.9
+    assert finding.right_segment() == 1
+    assert find(fleet(), [], 5).right_segment() is None
 
 
 def test_quantiles_are_order_statistics_and_keep_what_was_never_found() -> None:
