@@ -4,9 +4,9 @@ UV_VERSION := 0.13.9
 BIN := .venv/bin
 UV := VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv
 
-.PHONY: help setup demo test check bench soak incident fix lock secrets clean
+.PHONY: help setup demo test check bench bench-detector soak incident fix lock secrets clean
 help: ## This list
-	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
 demo: .venv/.ready ## A digit reader is shown cats, live in the terminal (ARGS="--seconds 60" is passed on)
 	@$(BIN)/oodwatch demo $(ARGS)
@@ -23,6 +23,9 @@ check: .venv/.ready ## Static checks and unit tests: no service, under a minute
 
 bench: .venv/.ready ## Speed, as ratios in one run (minutes)
 	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+bench-detector: .venv/.ready ## The detector's table: false alarms, delays, peers (hours; ARGS="--quick" in minutes)
+	$(BIN)/python -m tests.benchmarks.detector $(ARGS)
 
 soak: .venv/.ready ## Break workers, broker and database under load, and account for every record (an hour or two)
 	$(BIN)/python -m tests.faults.soak $(ARGS)

@@ -177,6 +177,7 @@ class CardLine:
     agreement: float  # share of images whose class stays what it was before the damage
     flagged: dict[str, float]  # by score: share above its threshold
     distance: dict[str, float]  # by score: total variation between its histogram and the reference's, 0..1
+    shares: dict[str, list[float]] | None = None  # by score: its histogram, (18,); None in cards of older releases
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from pipeline.cli import (
     operations,
     retraining,
     run,
+    simulating,
     topics,
 )
 from pipeline.errors import EnvironmentFault, OodwatchError, masked
@@ -49,7 +50,7 @@ PANELS: dict[str, dict[str, Callable[..., Any]]] = {
         "card": model.card,
     },
     "Run": {"produce": data.produce, "worker": run.worker, "monitor": monitoring.monitor},
-    "Detect": {"replay": detection.replay},
+    "Detect": {"replay": detection.replay, "simulate": simulating.simulate},
     "Repair": {"finetune": finetuning.finetune, "retrain-head": retraining.retrain_head},
     "Look": {"ledger": data.ledger, "dead-letters": data.dead_letters, "health": operations.health},
     "Administer": {"doctor": operations.doctor, "init": admin.init, "migrate": admin.migrate, "forget": data.forget},

@@ -363,7 +363,7 @@ def card(
     check_page(html)
     engine = open_database_of(settings_from(database=database), create=False)
     with translated_errors(engine.url), reading(engine).connect() as conn:
-        name, score, found = stored_card(conn, reference)
+        name, score, _, _, found = stored_card(conn, reference)
     if as_json:
         print_json({"reference": name, "score": score, "card": None if found is None else dataclasses.asdict(found)})
     else:

@@ -67,6 +67,10 @@ def card_lines(examined: Sequence[Examined], yardsticks: Mapping[str, Yardstick]
                 name: total_variation(shares_in_bins(kind.scores[name], yardstick.edges), yardstick.shares)
                 for name, yardstick in yardsticks.items()
             },
+            shares={
+                name: shares_in_bins(kind.scores[name], yardstick.edges).tolist()
+                for name, yardstick in yardsticks.items()
+            },
         )
         for kind in examined
     )

@@ -28,7 +28,7 @@ class Crossings(NamedTuple):
     onset: NDArray[np.bool_]  # whether there is one
     t0: Ints
     crossed: NDArray[np.bool_]
-    leading: Ints  # component, where crossed
+    leading: Ints  # component, where crossed or cleared
     delay: Float64s  # minutes with data since the onset, where crossed
 
 
@@ -50,13 +50,15 @@ def new_streams(count: int, components: int) -> Streams:
 
 def observe(streams: Streams, rows: Ints, t: int, minutes: float, clocks: Float64s, increments: Float64s) -> None:
     """The evidence of one tick of `minutes`, in place; `rows` are the streams that had data."""
-    s = streams[rows]
+    every = len(rows) == len(streams)
+    s = streams if every else streams[rows]
     track_onset(s, t, increments, minutes=np.full(len(rows), minutes))
     s["ell"] = advance(s["ell"], clocks, increments)
     s["hold"] -= minutes
     s["t"], s["last"], s["fresh"] = t, minutes, 1
     s["state"] = np.maximum(s["state"], State.OK)
-    streams[rows] = s
+    if not every:
+        streams[rows] = s
 
 
 def decide(streams: Streams, evidence: Float64s, over: NDArray[np.bool_], log_weights: Float64s) -> Crossings:
@@ -71,8 +73,10 @@ def decide(streams: Streams, evidence: Float64s, over: NDArray[np.bool_], log_we
     before = streams["state"].copy()
     t0 = np.where(onset, of_leading(streams, "t0", j), streams["t"])
     delay = np.where(onset, of_leading(streams, "minutes", j), streams["last"])
-    component = np.argmax(streams["ell"] + log_weights, axis=1)
     cleared = ~crossed & (before == State.SHIFT) & (streams["hold"] <= _ROUNDING)
+    moved = np.flatnonzero(crossed | cleared)
+    component = np.zeros(len(streams), np.int64)
+    component[moved] = np.argmax(streams["ell"][moved] + log_weights, axis=1)
     after = np.where(crossed, State.SHIFT, np.where(cleared, State.OK, before))
     streams["state"] = after
     streams["fresh"] = 0
@@ -106,15 +110,11 @@ class Signal:
         fresh = new_streams(count - len(self.streams), len(self.log_weights))
         self.streams = np.concatenate([self.streams, fresh])
 
-    def observe(self, t: int, minutes: float, spent: float, increments: Float64s) -> None:
-        """A tick of a signal that has one stream; `spent` is its clock."""
-        observe(self.streams, np.zeros(1, np.int64), t, minutes, np.array([spent]), increments)
-
     def decide(self, evidence: Float64s, over: NDArray[np.bool_]) -> Crossings:
         """See the function."""
         return decide(self.streams, evidence, over, self.log_weights)
 
 
 def signal(log_weights: Float64s, components: tuple[str, ...], log_threshold: float) -> Signal:
-    """A signal with one stream that has seen nothing."""
-    return Signal(log_weights, components, log_threshold, new_streams(1, len(log_weights)))
+    """A signal without streams."""
+    return Signal(log_weights, components, log_threshold, new_streams(0, len(log_weights)))

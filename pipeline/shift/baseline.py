@@ -98,7 +98,8 @@ def normal_of_all(pooled: Accepted, n_cal: int) -> Normal:
 
 def normal(ticks: Accepted, model: tuple[Float64s, Float64s], n_cal: int) -> Normal:
     """What one stream stays within; `model` is (k, n) by hour bin of all traffic, for hours with few images."""
-    k, n = _borrowed(*_by_hour(ticks), *model)
+    own = _by_hour(ticks)
+    k, n = _borrowed(*own, *model)
     known = n > 0
     bins = hour_bin(ticks.starts)
     rate = np.divide(k, n, out=np.full(len(n), ticks.k.sum() / max(ticks.n.sum(), 1)), where=known)
@@ -106,8 +107,10 @@ def normal(ticks: Accepted, model: tuple[Float64s, Float64s], n_cal: int) -> Nor
     upper_rate = upper / np.maximum(np.bincount(bins, ticks.histograms.sum(axis=1), 48), 1)
     d = stream_dispersion(ticks.n, ticks.k, rate[bins], ticks.histograms, upper_rate[bins])
     least, most = _wandering(ticks, d)
-    high = np.where(known, betaincinv(k / d + 1, np.maximum((n - k) / d, 1e-9), _LEVEL), 0.0)
-    low = np.where(known & (k > 0), betaincinv(np.maximum(k / d, 1e-9), (n - k) / d + 1, 1 - _LEVEL), 0.0)
+    k, n = _borrowed(*(values / d for values in (*own, *model)))  # of bursts, 500 images say too little
+    known = n > 0
+    high = np.where(known, betaincinv(k + 1, np.maximum(n - k, 1e-9), _LEVEL), 0.0)
+    low = np.where(known & (k > 0), betaincinv(np.maximum(k, 1e-9), n - k + 1, 1 - _LEVEL), 0.0)
     low = np.where(known, low, 1.0)
     return Normal(np.maximum(high, most), np.minimum(low, least), d, _penalty(ticks, d, n_cal), (least, most))
 

@@ -56,13 +56,25 @@ def flag_increments(k: Float64s, n: Float64s, q: Float64s, ratios: Float64s) -> 
 def advance(ell: Float64s, clocks: Float64s, increments: Float64s) -> Float64s:
     """ℓ after one tick, (S, J); clocks (S,) in minutes."""
     with np.errstate(divide="ignore"):
-        return np.logaddexp(ell, np.log(clocks)[:, None]) + increments
+        return _log_add(ell, np.log(clocks)[:, None]) + increments
 
 
 def log_mixture(ell: Float64s, log_weights: Float64s | float) -> Float64s:
     """log M = log Σ_j w_j e^ℓ_j of each stream, (S,); −∞ where all components are."""
-    mixed: Float64s = np.logaddexp.reduce(ell + log_weights, axis=1)
+    terms = ell + log_weights
+    largest = terms.max(axis=1)
+    largest[np.isneginf(largest)] = 0.0
+    with np.errstate(divide="ignore"):
+        mixed: Float64s = largest + np.log(np.exp(terms - largest[:, None]).sum(axis=1))
     return mixed
+
+
+def _log_add(a: Float64s, b: Float64s) -> Float64s:
+    """log(e^a + e^b) as np.logaddexp, which takes ten times as long: it has no vector instructions."""
+    with np.errstate(invalid="ignore"):
+        share = np.fmin(np.exp(-np.abs(a - b)), 1.0)  # 1 also where both are −∞
+    total: Float64s = np.maximum(a, b) + np.log1p(share)
+    return total
 
 
 def track_onset(streams: Streams, t: int, increments: Float64s, **amounts: Float64s) -> None:

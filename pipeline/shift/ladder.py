@@ -100,7 +100,8 @@ def observe(
     streams: Streams, rows: Ints, t: int, minutes: float, flags: Flags, budget: Budget, thresholds: Thresholds
 ) -> None:
     """The evidence of one tick, in place; `rows` are the streams that had images (n > 0), one row of flags each."""
-    s = streams[rows]
+    every = len(rows) == len(streams)
+    s = streams if every else streams[rows]
     n, k = flags.n / flags.d, flags.k / flags.d
     clocks = clock(minutes, n, budget.minutes, budget.images)
     up = flag_increments(k, n, flags.q, R_UP)
@@ -116,7 +117,8 @@ def observe(
         s["reverse"][raised] = advance(s["reverse"][raised], clocks, down)
     s["state"] = np.maximum(s["state"], State.OK)
     s["d"] = flags.d
-    streams[rows] = s
+    if not every:
+        streams[rows] = s
 
 
 def clear_level(state: Ints, q: Float64s, thresholds: Thresholds) -> Float64s:

@@ -74,9 +74,9 @@ def histogram_increments(counts: Float64s, d: Float64s, library: HistogramLibrar
         penalty: (J,) or (S, J): the library's, or more where normal traffic needs it.
     """
     effective = counts / d[:, None]
-    increments = np.zeros((len(counts), len(library.log_weights)))
+    increments: Float64s = -effective.sum(axis=1)[:, None] * penalty
     for b in range(BINS):  # in this order, not BLAS's: a stream's sum must not depend on its neighbours
-        increments += effective[:, b, None] * (library.log_ratios[:, b] - penalty)
+        increments += effective[:, b, None] * library.log_ratios[:, b]
     return increments
 
 
@@ -116,15 +116,23 @@ def class_bounds(counts: Ints, hours: Float64s | None = None) -> ClassBounds:
     return ClassBounds(classes, low, high, rest)
 
 
-def class_increments(counts: Float64s, d: float, bounds: ClassBounds) -> Float64s:
-    """inc = (k_y·log r − n·log1p((r − 1)·π_y^±))/D_C, (1, 4C'), class by class: π⁺ for r > 1, π⁻ for r < 1."""
-    n = float(counts.sum())
-    k = counts[bounds.classes]
-    if bounds.rest:
-        k = np.append(k, n - k.sum())
-    share = np.where(R_CLASS > 1, bounds.high[:, None], bounds.low[:, None])
-    increments = (k[:, None] * np.log(R_CLASS) - n * np.log1p((R_CLASS - 1) * share)) / d
-    return increments.reshape(1, -1)
+def class_increments(counts: Float64s, d: float | Float64s, *bounds: ClassBounds) -> Float64s:
+    """inc = (k_y·log r − n·log1p((r − 1)·π_y^±))/D_C, (R, 4C'), class by class: π⁺ for r > 1, π⁻ for r < 1.
+
+    Args:
+        counts: (R, K), or (K,) of one deployment; d: (R,) or one for all.
+        bounds: one a deployment.
+    """
+    counts = counts.reshape(len(bounds), -1)
+    n = counts.sum(axis=1, keepdims=True)
+    k = np.stack([of_one[bound.classes] for of_one, bound in zip(counts, bounds, strict=True)])
+    if bounds[0].rest:
+        k = np.append(k, n - k.sum(axis=1, keepdims=True), axis=1)
+    low, high = (np.stack([getattr(bound, name) for bound in bounds])[:, :, None] for name in ("low", "high"))
+    share = np.where(R_CLASS > 1, high, low)
+    increments = k[:, :, None] * np.log(R_CLASS) - n[:, :, None] * np.log1p((R_CLASS - 1) * share)
+    divided: Float64s = increments / np.reshape(d, (-1, 1, 1))
+    return divided.reshape(len(bounds), -1)
 
 
 def class_log_weights(bounds: ClassBounds) -> Float64s:
@@ -154,10 +162,12 @@ def rate_bounds(images: float, minutes: float, phi: float) -> RateBounds:
     return RateBounds(phi * low / minutes, phi * float(gammaincinv(images / phi + 1, 0.95)) / minutes, phi)
 
 
-def rate_increments(n: float, minutes: float, bounds: RateBounds) -> Float64s:
-    """inc = (n·log r − (r − 1)·λΔ)/φ, (1, 5): λ⁻ for r < 1, λ⁺ for r > 1."""
-    expected = np.where(R_RATE > 1, bounds.high, bounds.low) * minutes
-    return ((n * np.log(R_RATE) - (R_RATE - 1) * expected) / bounds.phi).reshape(1, -1)
+def rate_increments(n: float | Float64s, minutes: float, *bounds: RateBounds) -> Float64s:
+    """inc = (n·log r − (r − 1)·λΔ)/φ, (R, 5): λ⁻ for r < 1, λ⁺ for r > 1; one n and one bound a deployment."""
+    low, high, phi = (np.array([[getattr(bound, name)] for bound in bounds]) for name in ("low", "high", "phi"))
+    expected = np.where(R_RATE > 1, high, low) * minutes
+    increments: Float64s = (np.reshape(n, (-1, 1)) * np.log(R_RATE) - (R_RATE - 1) * expected) / phi
+    return increments
 
 
 def silence_limit(bounds: RateBounds, mean_minutes: float, share: float) -> float:
@@ -175,7 +185,7 @@ def signals_of(
     *,
     rate: bool,
 ) -> dict[str, Signal]:
-    """The auxiliary signals that can be watched, each with one stream, of all traffic."""
+    """The auxiliary signals that can be watched, without streams yet."""
     tilts = [f"Beta({a:g}, {b:g})" for a, b in _TILTS]
     weights_and_names: dict[str, tuple[Float64s, Sequence[str]]] = {}
     if histogram is not None:

@@ -74,25 +74,27 @@ class Tick:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Table:
-    """A tick's counts of S segments, in the detector's order."""
+    """A tick's counts of S segments of R deployments, in the detector's order."""
 
-    n: Float64s  # (S,)
-    k: Float64s  # (S,)
-    histograms: Float64s  # (S, 18)
+    n: Float64s  # (S, R)
+    k: Float64s  # (S, R)
+    histograms: Float64s  # (S, R, 18)
+    classes: Float64s | None = None  # (R, K) of all traffic
 
 
 def table(tick: Tick, rows: Mapping[str, int]) -> Table:
-    """The tick's segments as arrays; a segment that it lacks has zeros. `rows` must know all of its names."""
+    """One deployment's tick as arrays; a segment that it lacks has zeros. `rows` must know all of its names."""
     at = np.fromiter((rows[name] for name in tick.segments), np.int64, len(tick.segments))
     count = len(rows)
-    n, k, histograms = np.zeros(count), np.zeros(count), np.zeros((count, BINS))
+    n, k, histograms = np.zeros((count, 1)), np.zeros((count, 1)), np.zeros((count, 1, BINS))
     parts = list(tick.segments.values())
-    n[at] = _column(part.n for part in parts)
-    k[at] = _column(part.flags for part in parts)
+    n[at, 0] = _column(part.n for part in parts)
+    k[at, 0] = _column(part.flags for part in parts)
     kept = [part.histogram for part in parts if part.histogram is not None]
     if kept:
-        histograms[at[[part.histogram is not None for part in parts]]] = kept
-    return Table(n, k, histograms)
+        histograms[at[[part.histogram is not None for part in parts]], 0] = kept
+    classes = class_counts(tick)
+    return Table(n, k, histograms, None if classes is None else classes[None])
 
 
 def with_all_traffic(values: Float64s, *, segments: bool) -> Float64s:

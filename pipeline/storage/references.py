@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sqlalchemy import Connection, Row, func, insert, select
@@ -147,12 +147,23 @@ def reference_images(conn: Connection, reference_id: int) -> list[ReferenceImage
     ]
 
 
-def stored_card(conn: Connection, name: str | None) -> tuple[str, str, Card | None]:
-    """Name, score and blind-spot card of the named reference, else of the newest.
+class StoredCard(NamedTuple):
+    """A reference's blind-spot card, and the numbers of its threshold."""
+
+    reference: str
+    score: str
+    n: int
+    target_fpr: float
+    card: Card | None
+
+
+def stored_card(conn: Connection, name: str | None) -> StoredCard:
+    """The blind-spot card of the named reference, else of the newest.
 
     Raises UsageError where there is none.
     """
-    statement = select(ReferenceRow.name, ReferenceRow.score_name, ReferenceRow.card).order_by(ReferenceRow.id.desc())
+    columns = ReferenceRow.name, ReferenceRow.score_name, ReferenceRow.n, ReferenceRow.target_fpr, ReferenceRow.card
+    statement = select(*columns).order_by(ReferenceRow.id.desc())
     if name is not None:
         statement = statement.where(ReferenceRow.name == name)
     row = conn.execute(statement.limit(1)).one_or_none()
@@ -160,7 +171,7 @@ def stored_card(conn: Connection, name: str | None) -> tuple[str, str, Card | No
         known = conn.scalars(select(ReferenceRow.name).order_by(ReferenceRow.id)).all()
         wanted = "no reference yet" if name is None else f"no reference is named {name!r}"
         raise UsageError(f"{wanted}; known: {', '.join(known) or 'none, make one with `oodwatch calibrate`'}")
-    return row.name, row.score_name, _card(row.card)
+    return StoredCard(row.name, row.score_name, row.n, row.target_fpr, _card(row.card))
 
 
 def list_references(conn: Connection) -> list[ReferenceLine]:

@@ -171,7 +171,8 @@ def test_a_residual_space_and_a_card_come_back_as_they_were_stored(engine: Engin
     with engine.begin() as conn:
         save_reference(conn, replace(reference(), score_name="energy+residual", residual=space, card=card))
         found = find_reference(conn, name="m-r1", model_id="m@0")
-        assert stored_card(conn, None) == stored_card(conn, "m-r1") == ("m-r1", "energy+residual", card)
+        assert stored_card(conn, None) == stored_card(conn, "m-r1")
+        assert stored_card(conn, None) == ("m-r1", "energy+residual", reference().n, reference().target_fpr, card)
         with pytest.raises(UsageError, match="known: m-r1"):
             stored_card(conn, "m-r9")
     assert found.card == card

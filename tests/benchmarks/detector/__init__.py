@@ -1,0 +1,1 @@
+"""What the detector promises, measured: false raises, delays, peers, speed."""
