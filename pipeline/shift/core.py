@@ -69,14 +69,17 @@ class Core:
 
     def add(self, segments: Iterable[str]) -> None:
         """Take up segments; those that are known stay as they are."""
+        known = len(self.rows)
         for name in segments:
             self.rows.setdefault(name, len(self.rows))
+        if len(self.rows) == known:
+            return
+        self._hour = self._penalty = None
         count = (1 + len(self.rows) if self.split else 1) * len(self.nulls)
         if count > len(self.ladder):
             self.ladder = np.concatenate([self.ladder, ladder.new_streams(count - len(self.ladder))])
             if "histogram" in self.signals:
                 self.signals["histogram"].grow(count)
-        self._hour = self._penalty = None
 
     def advance(self, start: datetime, minutes: float, counts: Table) -> None:
         """The evidence of one tick; all but coverage, which comes in blocks."""
