@@ -23,7 +23,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import decoding, memory, postgres, rows, scoring, stream
+from tests.benchmarks import decoding, memory, postgres, rows, scoring, stream, workers
 
 Take = Callable[[Path, int], list[float]]
 
@@ -86,6 +86,7 @@ LONG = {
     "latency50": Measure(partial(stream.latency_ms, quantile=0.50), "record to row, ms, p50, Kafka to PostgreSQL"),
     "latency99": Measure(partial(stream.latency_ms, quantile=0.99), "record to row, ms, p99, Kafka to PostgreSQL"),
     "null_pg": Measure(stream.worker_over_message_loop, "worker / per-message loop, Kafka to PostgreSQL", at_least=30),
+    "two": Measure(workers.two_over_one, "two workers / one on two cores, ResNet-50, Kafka to PostgreSQL, wall time"),
     "kafka20": Measure(stream.resnet20_over_forward, "Kafka to PostgreSQL / bare, ResNet-20, 32 px", at_least=0.85),
     "kafka50": Measure(stream.resnet50_over_forward, "Kafka to PostgreSQL / bare, ResNet-50, 224 px", at_least=0.95),
 }
