@@ -90,10 +90,11 @@ class Core:
             self._observe_histograms(t, minutes, counts.histograms, premises.d)
         n = counts.n.sum(axis=0)
         self._observe_low(t, minutes, n, counts.k.sum(axis=0), premises)
-        if "rate" in self.signals:
-            known = [row for row, rate in enumerate(premises.rates) if rate is not None]
-            increments = rate_increments(n[known], minutes, *(rate for rate in premises.rates if rate is not None))
-            self.observe("rate", np.array(known, np.int64), t, minutes, np.full(len(known), minutes), increments)
+        bounds = {row: rate for row, rate in enumerate(premises.rates) if rate is not None}
+        if "rate" in self.signals and bounds:  # there may be hours that nobody has accepted
+            rows = np.array(list(bounds), np.int64)
+            increments = rate_increments(n[rows], minutes, *bounds.values())
+            self.observe("rate", rows, t, minutes, np.full(len(rows), minutes), increments)
         if "classes" in self.signals and counts.classes is not None:
             self._observe_classes(t, minutes, counts.classes)
 

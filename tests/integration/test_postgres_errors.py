@@ -86,7 +86,7 @@ def test_other_engines_are_refused_by_name() -> None:
 
 
 def test_tables_of_another_release_end_at_once(engine: Engine) -> None:
-    for statement in ("SELECT * FROM tick", "SELECT later FROM score", "SELECT later_function()"):
+    for statement in ("SELECT * FROM later_table", "SELECT later FROM score", "SELECT later_function()"):
         error = failure(engine, statement)
         assert not is_transient(error)
         assert "run `oodwatch migrate`" in describe(error, engine.url)

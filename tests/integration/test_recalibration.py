@@ -29,17 +29,17 @@ def newest(engine: Engine, name: str) -> Reference:
 
 
 def test_a_deployment_is_calibrated_on_what_it_has_scored(deployment: Deployment, command: Command) -> None:
-    begin = floor(utc_now() - 2 * HOUR, 1)
+    begin, span = floor(utc_now() - 6 * HOUR, 60), 4 * HOUR  # whole hours, and enough of them to know a dispersion
     spool = deployment.spool()
     for i in range(600):
-        at = (begin + i % 60 * MINUTE).isoformat().encode()
+        at = (begin + i % 240 * MINUTE).isoformat().encode()
         spool.append([NewRecord(png(20_000 + i), headers=(("ce_time", at),))])
     drill = (("ce_time", begin.isoformat().encode()), ("drill", b"1"))
     spool.append([NewRecord(png(1), headers=drill)])
     spool.close()
     assert deployment.drain().scored == 601
     database = ("--database", deployment.database)
-    window = (*database, "--from", iso(begin), "--to", iso(begin + HOUR))
+    window = (*database, "--from", iso(begin), "--to", iso(begin + span))
     command("calibrate", *window).refuses(3, "no minute of reference tiny-r1 has been evaluated", "oodwatch monitor")
     assert command("monitor", "--once", *database, "--now", iso(utc_now() + HOUR)).code == 0
     answer = command("calibrate", *window, "--json")
