@@ -61,7 +61,7 @@ def _workers(settings: Settings, engine: Engine, count: int, wake: Callable[[], 
         return {owners.count(name) for name in names} == {PARTITIONS // count}
 
     try:
-        _wait(shared)
+        _wait(shared, every_s=2.0)  # each look sends a record a partition
         yield
     finally:
         for process in processes:
@@ -81,9 +81,9 @@ def _owners(engine: Engine) -> list[str]:
         return [f":{owner.rsplit(':', 1)[1]}" for owner in conn.scalars(text("SELECT owner FROM stream"))]
 
 
-def _wait(come_true: Callable[[], bool]) -> None:
+def _wait(come_true: Callable[[], bool], every_s: float = 0.02) -> None:
     give_up = time.monotonic() + PATIENCE_S
     while not come_true():
         if time.monotonic() > give_up:
             raise TimeoutError(f"not so after {PATIENCE_S:g} s")
-        time.sleep(0.02)
+        time.sleep(every_s)
