@@ -34,7 +34,7 @@ class Effort:
     old: int  # ticks of the old detector
 
 
-FULL = Effort(20, 6, 300, 600, 50_000, streams.TEN, 5_000_000, 100, 120, 525_600)
+FULL = Effort(20, 6, 300, 2_000, 50_000, streams.TEN, 5_000_000, 100, 120, 525_600)
 #: For machines that check every change.
 QUICK = Effort(2, 3, 40, 60, 5_000, streams.FOUR, 100_000, 20, 10, 10 * 1_440)
 

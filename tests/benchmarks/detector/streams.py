@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csc_array, eye_array
+from scipy.sparse.linalg import spsolve
 from scipy.special import ndtr, ndtri
 
 from pipeline.records import Float64s
@@ -37,7 +39,7 @@ def e_sr(runs: int, mean_images: float) -> Step:
     return step
 
 
-def cusum(runs: int, p1: float, threshold: float | Float64s) -> Step:
+def cusum(runs: int, p1: float, threshold: float) -> Step:
     """Bernoulli CUSUM tuned to p1: optimal where p1 is the truth (Moustakides 1986)."""
     up, down = np.log(p1 / P0), np.log((1 - p1) / (1 - P0))
     c = np.zeros(runs)
@@ -56,22 +58,36 @@ def run_length(step: Step, runs: int, images: int, rng: np.random.Generator) -> 
     return sum(int(step(rng.random(runs) < P0).sum()) for _ in range(images)), runs * images
 
 
-def cusum_threshold(
-    p1: float, mean_images: float, rng: np.random.Generator, *, runs: int = 500, images: int = 40_000
-) -> float:
-    """The threshold at which a false alarm comes every `mean_images` images, between those of a fine grid.
+def cusum_threshold(p1: float, mean_images: float) -> float:
+    """The threshold at which a false alarm comes every `mean_images` images, from exact run lengths on a lattice.
 
-    Run lengths grow exponentially with the threshold, so log ARL is interpolated.
+    The steps up and down are nearly whole multiples of a small one (Brook and Evans 1972).
     """
-    grid = np.linspace(0.45, 1.05, 13) * np.log(mean_images)
-    step = cusum(runs * len(grid), p1, np.repeat(grid, runs))
-    count = np.zeros(len(grid))
-    for _ in range(images):
-        count += step(np.tile(rng.random(runs) < P0, len(grid))).reshape(len(grid), runs).sum(axis=1)
-    seen = count >= 8
-    log_length = np.log(runs * images / count[seen])
-    slope, offset = np.polyfit(grid[seen][-4:], log_length[-4:], 1)
-    return float((np.log(mean_images) - offset) / slope)
+    up, down = np.log(p1 / P0), -np.log((1 - p1) / (1 - P0))
+    parts = min(range(5, 31), key=lambda k: abs(k * up / down - round(k * up / down)) / (k * up / down))
+    rise = round(parts * up / down)
+    low, high = 1, 2
+    while _lattice_length(high, rise, parts) < mean_images:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if _lattice_length(middle, rise, parts) < mean_images else (low, middle)
+    return float(high * down / parts)
+
+
+def _lattice_length(states: int, rise: int, fall: int) -> float:
+    """Mean images until a walk that begins at 0 and is held there reaches `states`."""
+    at = np.arange(states)
+    up, down = at + rise, np.maximum(at - fall, 0)
+    inside = up < states
+    moves = csc_array(
+        (
+            np.concatenate([np.full(inside.sum(), P0), np.full(states, 1 - P0)]),
+            (np.concatenate([at[inside], at]), np.concatenate([up[inside], down])),
+        ),
+        shape=(states, states),
+    )
+    return float(spsolve(eye_array(states, format="csc") - moves, np.ones(states))[0])
 
 
 def delays(
@@ -107,8 +123,7 @@ class Regret:
 
 def regret(share: float, *, runs: int, seed: int, length: float) -> Regret:
     """One share; `length` is the measured run length of the guaranteed detector."""
-    rng = np.random.default_rng(seed)
-    threshold = cusum_threshold(share, 1e6, rng)
+    threshold = cusum_threshold(share, 1e6)
     found = [
         delays(step, share, runs, np.random.default_rng(seed + 1))
         for step in (cusum(runs, share, threshold), e_sr(runs, 1e6), e_sr(runs, 6.4e5))
