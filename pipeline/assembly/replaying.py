@@ -114,9 +114,7 @@ def _stored(conn: Connection, deployment: Watched, question: Question) -> tuple[
     position, first = read_position(conn, deployment.id), first_start(conn, deployment.id, 1)
     until = None if position is None else position.evaluated_until
     if first is None or until is None or not max(start, first) < min(end, until):
-        stored = (
-            "none yet, a monitor makes them" if first is None or until is None else f"{_iso(first)} to {_iso(until)}"
-        )
+        stored = "none that is judged yet" if first is None or until is None else f"{_iso(first)} to {_iso(until)}"
         raise RefusedError(
             f"from {_iso(start)} to {_iso(end)} no evaluated minute of deployment {deployment.name} is stored;"
             f" there are: {stored}"

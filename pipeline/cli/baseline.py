@@ -37,7 +37,7 @@ def show(database: Database = None, deployment: Deployment = None, as_json: Json
             typer.echo(f"baseline {_accepted(line)} ({gone})")
     if found.counts is None:
         stored = found.stored
-        where = f"from {iso(stored[0])} to {iso(stored[1])}" if stored else "none yet, a monitor makes them"
+        where = f"from {iso(stored[0])} to {iso(stored[1])}" if stored else "none that is judged yet"
         typer.echo(f"{found.deployment} has no baseline for reference {found.reference}; stored minutes: {where}")
     else:
         _print_words(found)

@@ -170,8 +170,7 @@ def _read(ticks: Path) -> list[Tick]:
 
 
 def _say_what_is_missing(null: Null) -> None:
-    from pipeline.shift.signals import HISTOGRAM_NEEDS
-    from pipeline.shift.threshold import NO_ALERTS_BELOW
+    from pipeline.shift.threshold import HISTOGRAM_NEEDS, NO_ALERTS_BELOW
 
     if null.learning:
         note(f"{null.n} calibration images raise nothing: at least {NO_ALERTS_BELOW} are needed")

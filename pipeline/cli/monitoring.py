@@ -67,6 +67,12 @@ def monitor(
         raise typer.Exit(error.exit_code) from error
     if work.deployments and not work.leading:
         note("another monitor leads; nothing was done here")
+    elif once and not work.ticks:
+        wait = settings.monitor
+        note(
+            f"no minute is due: one is judged {wait.lateness_seconds:g} s after its end, once newer images have come"
+            f" or none for {wait.idle_seconds:g} s; --now TIME stands in for waiting"
+        )
     if not as_json:
         typer.echo(
             f"folded {work.parts:,} parts of {work.images:,} images, evaluated {work.ticks:,} ticks,"

@@ -22,7 +22,8 @@ from pipeline.shift.hours import (
     hour_bin,
     hour_of_week,
 )
-from pipeline.shift.signals import HISTOGRAM_NEEDS, RateBounds, histogram_library, rate_bounds
+from pipeline.shift.signals import RateBounds, histogram_library, rate_bounds
+from pipeline.shift.threshold import HISTOGRAM_NEEDS
 
 _NEIGHBOURS = 3  # hours to either side that a bin may borrow from
 _LEVEL = 0.95

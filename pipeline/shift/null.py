@@ -14,14 +14,20 @@ from pipeline.shift.budget import Thresholds
 from pipeline.shift.coverage import MOST_DISPERSED
 from pipeline.shift.hours import hour_of
 from pipeline.shift.signals import (
-    HISTOGRAM_NEEDS,
     ClassBounds,
     HistogramLibrary,
     RateBounds,
     class_bounds,
     histogram_library,
 )
-from pipeline.shift.threshold import NO_ALERTS_BELOW, PROVISIONAL_BELOW, RECOMMENDED, conformal_rank, flag_rate_bounds
+from pipeline.shift.threshold import (
+    HISTOGRAM_NEEDS,
+    NO_ALERTS_BELOW,
+    PROVISIONAL_BELOW,
+    RECOMMENDED,
+    conformal_rank,
+    flag_rate_bounds,
+)
 
 _FOREVER = 1_000_000  # images: a null that is too high with so many is too high with any number
 

@@ -19,9 +19,6 @@ from pipeline.shift.histogram import BINS, edge_ranks, expected_shares
 from pipeline.shift.ladder import R_DOWN, R_UP
 from pipeline.shift.threshold import clopper_pearson_bounds
 
-#: Below this many calibration images the estimated bins are too uncertain for the histogram.
-HISTOGRAM_NEEDS = 1_000
-
 #: Beta cdfs that tilt the scores: up (a, 1) and down (1, a), then to both ends or to the middle (a, a).
 _ONE_SIDED = (1.5, 2.5, 5.0, 12.0)
 _TWO_SIDED = (0.35, 0.6, 2.0, 5.0)

@@ -11,6 +11,7 @@ from pipeline.records import Float64s
 NO_ALERTS_BELOW = 200  # images: below, nothing can be told from chance
 PROVISIONAL_BELOW = 1_380  # the true rate at 5 % is then not yet known to stay under 6 %
 RECOMMENDED = 2_000
+HISTOGRAM_NEEDS = 1_000  # below, the bins of the score histogram are too uncertain to watch it
 
 
 def conformal_rank(n: int, alpha: float) -> int:
@@ -78,6 +79,11 @@ def promise(n: int, alpha: float) -> str:
         text += f" Too few to raise alerts: at least {NO_ALERTS_BELOW} are needed, {RECOMMENDED:,} are recommended."
     elif n < PROVISIONAL_BELOW:
         text += f" Alerts will be provisional, shown but never paged; {RECOMMENDED:,} images are recommended."
+    if n < HISTOGRAM_NEEDS:
+        text += (
+            f" The score histogram, which sees frozen cameras and a model too sure of itself, needs {HISTOGRAM_NEEDS:,}"
+            " and is not watched."
+        )
     return text + (
         " It holds for independent images that the model was not trained on: frames of one video count for far fewer."
     )

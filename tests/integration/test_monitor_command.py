@@ -2,15 +2,13 @@
 
 import gc
 import json
-import os
-import re
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
 
@@ -34,7 +32,7 @@ from pipeline.telemetry.probe import ask
 from tests.integration.typing_commands import Command
 from tests.monitored import MINUTE, T0, Traffic, monitor
 from tests.services.postgres import Postgres, PostgresServer
-from tests.services.processes import wait_until
+from tests.services.processes import listening, wait_until
 from tests.tiny import Deployment, png
 
 NOW = "2026-11-24T01:00:00Z"
@@ -94,8 +92,18 @@ def test_once_does_nothing_while_another_monitor_leads(command: Command, databas
     assert "another monitor leads" in answer.err
     assert answer.out == "folded 0 parts of 0 images, evaluated 0 ticks, 0 changes of state\n"
     leader.resign()
-    assert command("monitor", "--once", "--database", database).out.startswith("folded 40 parts of 400 images")
+    answer = command("monitor", "--once", "--database", database)
+    assert answer.out.startswith("folded 40 parts of 400 images")
+    assert answer.err == ""
     engine.dispose()
+
+
+def test_once_says_when_a_minute_is_due_where_none_is(command: Command, database: str) -> None:
+    once = ("monitor", "--once", "--database", database)
+    assert command(*once, "--now", NOW).err == ""
+    again = command(*once, "--now", NOW)
+    assert "evaluated 0 ticks" in again.out
+    assert "no minute is due: one is judged 30 s after its end" in again.err
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -112,26 +120,9 @@ def test_a_monitor_loads_no_torch_and_stays_small(database: str) -> None:
     assert int(kilobytes) <= 250 * 1024
 
 
-@contextmanager
-def started(database: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
-    """A monitor process and its URL; killed where the test has not ended it."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pipeline", "monitor", "--database", database, "--http", "127.0.0.1:0"],
-        env={**os.environ, "OODWATCH_MONITOR__INTERVAL_SECONDS": "0.1"},  # noqa: TID251 the child inherits it
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    try:
-        for line in process.stderr:
-            if found := re.search(r"health and metrics at (http://[0-9.:]+)", line):
-                yield process, found[1]
-                return
-        pytest.fail("the monitor has ended before it listened")
-    finally:
-        process.kill()
-        process.communicate()
+def started(database: str) -> AbstractContextManager[tuple["subprocess.Popen[str]", str]]:
+    """A monitor that looks ten times a second."""
+    return listening(["monitor", "--database", database], {"OODWATCH_MONITOR__INTERVAL_SECONDS": "0.1"})
 
 
 def test_a_monitor_is_probed_works_and_ends_in_order(database: str, command: Command) -> None:

@@ -2,15 +2,11 @@
 
 import contextlib
 import json
-import os
-import re
 import signal
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from threading import Event
 from urllib.request import urlopen
 
 import pytest
@@ -22,6 +18,7 @@ from pipeline.cli.app import app
 from pipeline.errors import EnvironmentFault
 from pipeline.ingest.source import NewRecord
 from pipeline.telemetry.probe import ask
+from tests.services.processes import listening, wait_until
 from tests.tiny import Deployment, make_deployment, png
 
 pytestmark = pytest.mark.integration
@@ -43,37 +40,12 @@ def run(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-@contextmanager
-def started(deployment: Deployment, *more: str, **environment: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
-    """A worker process and its URL; killed where the test has not ended it."""
-    command = [sys.executable, "-m", "pipeline", "worker", "--source", deployment.source, "--http", "127.0.0.1:0"]
-    process = subprocess.Popen(
-        [*command, "--database", deployment.database, "--model", str(deployment.model), "--max-batch", "8", *more],
-        env={**os.environ, **environment},  # noqa: TID251 the child inherits it
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    try:
-        for line in process.stderr:
-            if found := re.search(r"health and metrics at (http://[0-9.:]+)", line):
-                yield process, found[1]
-                return
-        pytest.fail("the worker has ended before it listened")
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    """Ask again and again; a minute is more than anything here takes."""
-    pause = Event()
-    for _ in range(600):
-        if true():
-            return
-        pause.wait(0.1)
-    pytest.fail("it has not come about within a minute")
+def started(
+    deployment: Deployment, *more: str, **environment: str
+) -> AbstractContextManager[tuple["subprocess.Popen[str]", str]]:
+    """A worker with small batches."""
+    where = ("--source", deployment.source, "--database", deployment.database, "--model", str(deployment.model))
+    return listening(["worker", *where, "--max-batch", "8", *more], environment)
 
 
 def is_ready(url: str) -> bool:

@@ -2,12 +2,14 @@
 
 import os
 import random
+import re
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 # Linux kills the child when the *thread* that started it ends: so one thread starts them all.
@@ -33,6 +35,27 @@ def spawn(command: Sequence[str], *, output: Path, user: str | int | None = None
     return _LAUNCHER.submit(launch).result()
 
 
+@contextmanager
+def listening(words: Sequence[str], environment: Mapping[str, str]) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """`oodwatch` with these words as a process, and its URL; killed where the test has not ended it."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", *words, "--http", "127.0.0.1:0"],
+        env={**os.environ, **environment},  # noqa: TID251 the child inherits it
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    try:
+        found = (re.search(r"health and metrics at (http://[0-9.:]+)", line) for line in process.stderr)
+        url = next((match[1] for match in found if match), None)
+        assert url is not None, f"oodwatch {words[0]} has ended before it listened"
+        yield process, url
+    finally:
+        process.kill()
+        process.communicate()
+
+
 def free_port() -> int:
     """A port that nobody listens on, below those that the system hands out to clients by itself.
 
@@ -50,7 +73,7 @@ def free_port() -> int:
             return port
 
 
-def wait_until(condition: Callable[[], bool], what: str, *, deadline_s: float = 60.0) -> None:
+def wait_until(condition: Callable[[], bool], what: str = "what was waited for", *, deadline_s: float = 60.0) -> None:
     """Look every 20 ms until it holds; AssertionError that says what never came."""
     give_up = time.monotonic() + deadline_s
     while not condition():

@@ -59,6 +59,8 @@ def test_the_promise_says_what_a_small_reference_cannot() -> None:
     assert "Too few to raise alerts" in promise(150, 0.05)
     assert "provisional" in promise(1000, 0.05)
     assert "provisional" not in promise(2000, 0.05)
+    assert "score histogram" in promise(999, 0.05)
+    assert "score histogram" not in promise(1000, 0.05)
 
 
 def test_rank_edges_are_order_statistics_and_their_shares_sum_to_one() -> None:
