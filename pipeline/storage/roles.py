@@ -8,7 +8,7 @@ need no grant of their own: PostgreSQL checks the table that a statement names, 
 from sqlalchemy import Connection, text
 
 from pipeline.errors import UsageError
-from pipeline.storage.schema import Table
+from pipeline.storage.tables import METADATA
 
 READER = "oodwatch_reader"
 WRITER = "oodwatch_writer"
@@ -38,9 +38,22 @@ _WRITES = {
     "detector_checkpoint": "INSERT, DELETE",
     "verdict": "INSERT, UPDATE",
     "transition": "INSERT",
+    "alerting": "INSERT, UPDATE",
+    "incident": "INSERT, UPDATE",
+    "alert": "INSERT, UPDATE",
+    "incident_event": "INSERT",
+    "outbox": "INSERT, UPDATE, DELETE",
 }
-#: What an operator writes: decisions of people. Of a baseline only that it was revoked can change.
-_DECIDES = {"baseline": "INSERT, UPDATE (revoked_at, revoked_by)"}
+#: What an operator writes: decisions of people. Of a baseline only that it was revoked can change; of an incident how
+#: it is handled, and what is told of that.
+_DECIDES = {
+    "baseline": "INSERT, UPDATE (revoked_at, revoked_by)",
+    "alerting": "UPDATE",
+    "incident": "UPDATE (handling, handled_until, handled_by, exception)",
+    "incident_event": "INSERT",
+    "outbox": "INSERT",
+    "mark": "INSERT",
+}
 
 
 def grant_roles(conn: Connection) -> None:
@@ -51,18 +64,18 @@ def grant_roles(conn: Connection) -> None:
     """
     if conn.dialect.name != "postgresql":
         raise UsageError("SQLite has no roles: who may write the file may do everything; leave out --roles")
-    tables = ", ".join(f'"{name}"' for name in (*Table.metadata.tables, "alembic_version"))
+    tables = ", ".join(f'"{name}"' for name in (*METADATA.tables, "alembic_version"))
     schema = conn.scalar(text("SELECT quote_ident(current_schema())"))
     for role, comment in _COMMENTS.items():
         if not conn.scalar(text("SELECT count(*) FROM pg_roles WHERE rolname = :role"), {"role": role}):
             _run(conn, f"CREATE ROLE {role} NOLOGIN", f"COMMENT ON ROLE {role} IS '{comment}'")
         _run(conn, f"REVOKE ALL ON {tables} FROM {role}", f"GRANT USAGE ON SCHEMA {schema} TO {role}")
         _run(conn, f"GRANT SELECT ON {tables} TO {role}")
-    for table in _WRITES.keys() & Table.metadata.tables.keys():
+    for table in _WRITES.keys() & METADATA.tables.keys():
         _run(conn, f'GRANT {_WRITES[table]} ON "{table}" TO {WRITER}')
     for table, rights in _DECIDES.items():
         _run(conn, f'GRANT {rights} ON "{table}" TO {OPERATOR}')
-    _run(conn, f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO {WRITER}")
+    _run(conn, f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO {WRITER}, {OPERATOR}")
     _run(conn, f"GRANT EXECUTE ON FUNCTION create_score_days, drop_score_day TO {WRITER}")
 
 

@@ -3,11 +3,11 @@
 from alembic import context
 
 from pipeline.storage.partitions import is_no_partition
-from pipeline.storage.schema import Table
+from pipeline.storage.tables import METADATA
 
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=Table.metadata,
+    target_metadata=METADATA,
     include_object=is_no_partition,
     render_as_batch=True,
     transactional_ddl=True,

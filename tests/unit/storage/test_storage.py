@@ -26,9 +26,10 @@ from pipeline.storage.references import (
 )
 from pipeline.storage.retention import RetentionLimits, delete_expired
 from pipeline.storage.samples import NewSample, count_random_outputs, insert_samples, random_outputs
-from pipeline.storage.schema import DeadLetterRow, SampleRow, ScoreRow, Table, from_microseconds, to_microseconds
+from pipeline.storage.schema import DeadLetterRow, SampleRow, ScoreRow, from_microseconds, to_microseconds
 from pipeline.storage.scores import NewDeadLetter, NewScore, exported_scores, insert_dead_letters, insert_scores
 from pipeline.storage.streams import Advance, advance, begin_stream, expire, ledger, release, take_over
+from pipeline.storage.tables import METADATA
 from tests.faults.scored import NOW, reference
 
 PLACE = Partition("images", "id-1", 0)
@@ -74,7 +75,7 @@ def test_migrations_make_exactly_the_tables_of_the_schema(engine: Engine) -> Non
         ensure_days_ahead(conn, now=NOW)
     with reading(engine).connect() as conn:
         context = MigrationContext.configure(conn, opts={"include_object": is_no_partition})
-        assert compare_metadata(context, Table.metadata) == []
+        assert compare_metadata(context, METADATA) == []
 
 
 def test_the_head_revision_is_alembics_own() -> None:
