@@ -20,7 +20,15 @@ from sqlalchemy import Engine
 
 from pipeline.shift.folding import LEVELS
 from pipeline.stages.folding import Folded, fold_parts
-from pipeline.stages.judging import Judged, NewEvaluator, Patience, judge_due, judge_revised, judge_silence
+from pipeline.stages.judging import (
+    Judged,
+    NewEvaluator,
+    Patience,
+    judge_due,
+    judge_revised,
+    judge_silence,
+    withdraw_replaced,
+)
 from pipeline.stages.rolling import delete_old_ticks, roll_up
 from pipeline.storage.engine import reading
 from pipeline.storage.leadership import Leader
@@ -127,7 +135,11 @@ class Monitor:
             self._tell(judge_silence(engine, deployment, new_evaluator, now=self._clock()))
             return False
 
-        for stage in (revised, due, silence):
+        def replaced() -> bool:
+            self._tell(withdraw_replaced(engine, deployment, now=self._clock()))
+            return False
+
+        for stage in (revised, due, silence, replaced):
             self._until_done(stage)
         with reading(engine).connect() as conn:
             position = read_position(conn, deployment.id)

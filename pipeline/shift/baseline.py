@@ -12,7 +12,7 @@ from scipy.special import betaincinv
 
 from pipeline.records import CoverageReference, Float64s, Ints
 from pipeline.shift.class_mix import ClassMix
-from pipeline.shift.dispersion import stream_dispersion, upper_half
+from pipeline.shift.dispersion import clumping, stream_dispersion, upper_half
 from pipeline.shift.hours import (
     HOUR_IMAGES,
     HOUR_US,
@@ -22,7 +22,7 @@ from pipeline.shift.hours import (
     hour_bin,
     hour_of_week,
 )
-from pipeline.shift.signals import RateBounds, histogram_library, rate_bounds
+from pipeline.shift.signals import RateBounds, clumped_bet, histogram_library, rate_bounds
 from pipeline.shift.threshold import HISTOGRAM_NEEDS
 
 _NEIGHBOURS = 3  # hours to either side that a bin may borrow from
@@ -124,9 +124,9 @@ def hourly_rates(starts: Ints, n: Float64s, minutes: float) -> tuple[RateBounds 
     found: list[RateBounds | None] = []
     for hour in range(period):
         counts = n[hours == hour]
-        mean = counts.mean() if len(counts) else 0.0
-        phi = max(1.0, float(counts.var() / mean)) if mean > 0 else 1.0
-        found.append(rate_bounds(float(counts.sum()), len(counts) * minutes, phi) if len(counts) else None)
+        phi = clumping(counts)
+        total = float(counts.sum())
+        found.append(rate_bounds(total, len(counts) * minutes, phi, clumped_bet(phi)) if len(counts) else None)
     return tuple(found) * (HOURS_OF_WEEK // period)
 
 

@@ -45,6 +45,20 @@ def stream_dispersion(
     return max(dispersion(n, k, p), of_scores)
 
 
+def clumping(n: Float64s) -> float:
+    """φ of image counts in consecutive ticks, (T,): max over spans s of variance/mean of blocks' sums; at least 1.
+
+    In blocks, because clumps may last longer than a tick.
+    """
+    found = 1.0
+    for span in SPANS:
+        blocks = len(n) // span
+        sums = n[: blocks * span].reshape(blocks, span).sum(axis=1)
+        if blocks >= 2 and sums.any():
+            found = max(found, float(sums.var() / sums.mean()))
+    return found
+
+
 def upper_half(histograms: Float64s) -> Float64s:
     """Images in the upper half of the reference's scores, (T,)."""
     upper: Float64s = histograms[:, _UPPER:].sum(axis=1)

@@ -6,9 +6,10 @@ reference allows; what is estimated enters by its bound.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import log
+from math import inf, log
 
 import numpy as np
+from scipy.optimize import brentq
 from scipy.special import betainc, gammaincinv
 
 from pipeline.records import CoverageReference, Float64s, Ints
@@ -151,19 +152,43 @@ class RateBounds:
     low: float
     high: float
     phi: float
+    bet: float  # what bets on more traffic are divided by: φ, or more where images come in clumps
 
 
-def rate_bounds(images: float, minutes: float, phi: float) -> RateBounds:
+def rate_bounds(images: float, minutes: float, phi: float, bet: float | None = None) -> RateBounds:
     """λ^± of x images in H baseline minutes: φ·Gamma⁻¹(.05; x/φ)/H and φ·Gamma⁻¹(.95; x/φ + 1)/H."""
     low = float(gammaincinv(images / phi, 0.05)) if images > 0 else 0.0
-    return RateBounds(phi * low / minutes, phi * float(gammaincinv(images / phi + 1, 0.95)) / minutes, phi)
+    high = float(gammaincinv(images / phi + 1, 0.95))
+    return RateBounds(phi * low / minutes, phi * high / minutes, phi, phi if bet is None else bet)
+
+
+def clumped_bet(phi: float) -> float:
+    """The divisor β >= φ with which E[e^inc] <= 1 for counts whose tails are as heavy as clumps make them.
+
+    n images of mean λ and variance φλ, negative binomial: E[r^(n/β)] = (1 − (φ − 1)(r^(1/β) − 1))^(−λ/(φ − 1)), and
+    e^((r − 1)λ/β) has to be as much; λ cancels. By convexity the same holds for every mixture of Poisson counts whose
+    rates are spread no more than a Gamma's. β = φ does not do for r > 1: with φ = 201, of a negative binomial of
+    shape .3, the expectation for r = 4 does not even exist. β tends to 1 at φ = 1 and to 1.66·φ; r < 1 needs no more
+    than φ. A departure from the detector's specification, which divides by φ.
+    """
+    excess, r = phi - 1.0, float(R_RATE.max())
+    if excess < 1e-6:
+        return phi
+
+    def too_much(bet: float) -> float:
+        rest = 1 - excess * (r ** (1 / bet) - 1)
+        return (inf if rest <= 0 else -log(rest) / excess) - (r - 1) / bet
+
+    return float(brentq(lambda bet: min(too_much(bet), 1.0), phi, 2 * phi))
 
 
 def rate_increments(n: float | Float64s, minutes: float, *bounds: RateBounds) -> Float64s:
-    """inc = (n·log r − (r − 1)·λΔ)/φ, (R, 5): λ⁻ for r < 1, λ⁺ for r > 1; one n and one bound a deployment."""
-    low, high, phi = (np.array([[getattr(bound, name)] for bound in bounds]) for name in ("low", "high", "phi"))
+    """inc = (n·log r − (r − 1)·λΔ)/φ, (R, 5): λ⁻ for r < 1, λ⁺ and β for r > 1; one n and bound a deployment."""
+    names = "low", "high", "phi", "bet"
+    low, high, phi, bet = (np.array([[getattr(bound, name)] for bound in bounds]) for name in names)
     expected = np.where(R_RATE > 1, high, low) * minutes
-    increments: Float64s = (np.reshape(n, (-1, 1)) * np.log(R_RATE) - (R_RATE - 1) * expected) / phi
+    divisor = np.where(R_RATE > 1, bet, phi)
+    increments: Float64s = (np.reshape(n, (-1, 1)) * np.log(R_RATE) - (R_RATE - 1) * expected) / divisor
     return increments
 
 

@@ -1,5 +1,6 @@
 """What the detector says after a tick, one line a stream."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -39,6 +40,13 @@ class StreamVerdict:
     high: float | None
     transition: Transition | None = None
     crossed: bool = False  # an auxiliary signal's evidence was over and starts anew, also within shift
+
+
+def withdrawn(stream: str, state: str, why: str) -> StreamVerdict:
+    """Back to ok without evidence: nobody judges any more what raised the stream."""
+    return StreamVerdict(
+        stream, str(State.OK), -math.inf, None, None, None, None, Transition(state, "ok", None, None, why)
+    )
 
 
 def ladder_verdicts(names: Sequence[str], decision: Decision, *, learning: bool) -> list[StreamVerdict]:

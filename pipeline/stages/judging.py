@@ -15,17 +15,19 @@ from pipeline.errors import RefusedError
 from pipeline.shift.evaluator import Evaluator
 from pipeline.shift.folding import TICK, completeness, floor
 from pipeline.shift.tick import Tick
-from pipeline.shift.verdict import StreamVerdict, Transition
+from pipeline.shift.verdict import StreamVerdict, Transition, withdrawn
 from pipeline.stages.ticking import each, span, tick_of
 from pipeline.storage.engine import reading
 from pipeline.storage.monitoring import Watched, claim, read_position, reference_names, stream_clocks
 from pipeline.storage.ticks import Minute, first_start, first_unfolded, read_minutes, segment_names
 from pipeline.storage.verdicts import (
     DetectorState,
+    Raised,
     add_transitions,
     checkpoint_positions,
     put_state,
     put_verdicts,
+    raised_now,
     read_checkpoint,
     read_states,
     replace_checkpoints,
@@ -37,11 +39,15 @@ logger = logging.getLogger(__name__)
 #: The stream of evidence that has no tick.
 SILENCE = "silence"
 
+#: Why a stream is ok again that no evidence brought back.
+BEGINS_ANEW, REPLACED = "begins anew", "replaced"
+
 #: The detector of a reference, new or as a snapshot left it; None where none can judge it. Raises RefusedError where
 #: the snapshot is of another configuration: the detector is then begun anew.
 NewEvaluator = Callable[[Watched, int, bytes | None], Evaluator | None]
 
 _CHECKPOINT_MINUTES = 60
+_REPLACED_AFTER = timedelta(hours=1)  # without images: while workers change the model, both may bring some
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +63,7 @@ class Patience:
 class Judged:
     """A tick of one reference has been judged, or its revision, or the silence since the newest tick."""
 
-    kind: Literal["tick", "revision", "silence"]
+    kind: Literal["tick", "revision", "silence", "withdrawal"]
 
     deployment: str
     reference: str
@@ -70,7 +76,7 @@ class Judged:
     def as_lines(self) -> Iterator[dict[str, Any]]:
         """One line for the tick, where it is one, and one for each transition."""
         which = {"deployment": self.deployment, "reference": self.reference, "start": self.tick}
-        if self.kind != "silence":
+        if self.kind in ("tick", "revision"):
             revised = self.kind == "revision"
             yield {**which, "minutes": 1, "n": self.n, "flagged": self.flags, "revision": revised}
         for verdict in self.transitions:
@@ -87,6 +93,16 @@ class _Bench:
     checkpoints: dict[datetime, bytes] = field(default_factory=dict)
     newest: tuple[datetime, Sequence[StreamVerdict]] | None = None  # the last tick that was decided, and how
     changes: list[tuple[datetime, StreamVerdict]] = field(default_factory=list)
+    withdrawn: tuple[datetime, Sequence[StreamVerdict]] | None = (
+        None  # what its forerunner had raised, and when it ended
+    )
+
+    def withdraw(self, tick: datetime, raised: Sequence[Raised]) -> list[StreamVerdict]:
+        """It is another detector that begins here: what the one before had raised ends without evidence."""
+        verdicts = [withdrawn(stream.stream, stream.state, BEGINS_ANEW) for stream in raised]
+        self.withdrawn = tick, verdicts
+        self.changes += [(tick, verdict) for verdict in verdicts]
+        return verdicts
 
     def take(self, tick: Tick) -> list[StreamVerdict]:
         changes = self.note(tick.start, self.evaluator.step(tick))
@@ -133,17 +149,22 @@ def judge_due(
         minutes = read_minutes(conn, deployment.id, start, end)
         states = read_states(conn, deployment.id)
         positions = checkpoint_positions(conn, deployment.id)
+        raised = raised_now(conn, deployment.id)
     benches: dict[int, _Bench] = {}
     judged: list[Judged] = []
     for at in each(start, end, TICK):
         for reference_id in _present(minutes.get(at, {}), deployment, states, benches):
             tick = tick_of(at, minutes.get(at, {}).get(reference_id), names)
+            changes: list[StreamVerdict] = []
             if reference_id not in benches:
-                seated = _seated(deployment, reference_id, new_evaluator, states.get(reference_id), at)
+                state = states.get(reference_id)
+                seated, anew = _seated(deployment, reference_id, new_evaluator, state, at)
                 if seated is not None:
                     benches[reference_id] = seated
+                    if anew:
+                        changes += seated.withdraw(at, raised.get(reference_id, ()))
             bench = benches.get(reference_id)
-            changes = () if bench is None else bench.take(tick)
+            changes += () if bench is None else bench.take(tick)
             provisional = bench is None or bench.evaluator.provisional
             judged.append(_line("tick", deployment, references[reference_id], tick, changes, provisional=provisional))
     watermark = max(complete.watermark, position.watermark or complete.watermark)
@@ -220,14 +241,49 @@ def judge_silence(engine: Engine, deployment: Watched, new_evaluator: NewEvaluat
     return [_line("silence", deployment, name, newest, [verdict], provisional=provisional)]
 
 
+def withdraw_replaced(engine: Engine, deployment: Watched, *, now: datetime) -> list[Judged]:
+    """End what a reference had raised that does not score any more; nobody will ever bring it back to ok.
+
+    Raises Superseded where another monitor was quicker.
+    """
+    with reading(engine).connect() as conn:
+        position = read_position(conn, deployment.id)
+        raised = raised_now(conn, deployment.id)
+        references = reference_names(conn)
+    if position is None or position.evaluated_until is None:
+        return []
+    end = position.evaluated_until
+    found: dict[int, list[StreamVerdict]] = {}
+    for reference_id, streams in raised.items():
+        if reference_id != deployment.reference_id and max(stream.tick for stream in streams) < end - _REPLACED_AFTER:
+            found[reference_id] = [withdrawn(stream.stream, stream.state, REPLACED) for stream in streams]
+    if not found:
+        return []
+    newest = tick_of(end - TICK, None, {})
+    with engine.begin() as conn:
+        claim(conn, position, now=now)
+        for reference_id, verdicts in found.items():
+            which = deployment.id, reference_id
+            put_verdicts(conn, *which, newest.start, verdicts, provisional=False)
+            changes = [(newest.start, verdict) for verdict in verdicts]
+            add_transitions(conn, *which, changes, provisional=False, now=now)
+    return [
+        _line("withdrawal", deployment, references[reference_id], newest, verdicts, provisional=False)
+        for reference_id, verdicts in found.items()
+    ]
+
+
 def _seated(
     deployment: Watched, reference_id: int, new_evaluator: NewEvaluator, state: DetectorState | None, start: datetime
-) -> _Bench | None:
-    """The detector as it was left; a new one begins with a checkpoint, so that its first ticks can be replayed."""
+) -> tuple[_Bench | None, bool]:
+    """The detector as it was left, or one that begins anew, and which of both.
+
+    A new one begins with a checkpoint, so that its first ticks can be replayed.
+    """
     if state is not None and (restored := _restored(deployment, new_evaluator, state)) is not None:
-        return _Bench(restored, state.replay_floor)
+        return _Bench(restored, state.replay_floor), False
     evaluator = new_evaluator(deployment, reference_id, None)
-    return None if evaluator is None else _Bench(evaluator, start, {start: evaluator.snapshot()})
+    return None if evaluator is None else _Bench(evaluator, start, {start: evaluator.snapshot()}), state is not None
 
 
 def _restored(deployment: Watched, new_evaluator: NewEvaluator, state: DetectorState) -> Evaluator | None:
@@ -300,13 +356,15 @@ def _store(
     put_state(conn, deployment.id, state, now=now)
     replace_checkpoints(conn, deployment.id, reference_id, dropped, bench.checkpoints)
     provisional = bench.evaluator.provisional
+    if bench.withdrawn is not None:
+        put_verdicts(conn, deployment.id, reference_id, *bench.withdrawn, provisional=provisional)
     if bench.newest is not None:
         put_verdicts(conn, deployment.id, reference_id, *bench.newest, provisional=provisional)
     add_transitions(conn, deployment.id, reference_id, bench.changes, provisional=provisional, now=now)
 
 
 def _line(
-    kind: Literal["tick", "revision", "silence"],
+    kind: Literal["tick", "revision", "silence", "withdrawal"],
     deployment: Watched,
     reference: str,
     tick: Tick,

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -115,7 +115,7 @@ def encode_baseline(baseline: Baseline) -> bytes:
     """All of it as arrays; row 0 of those by stream is all traffic."""
     streams = [baseline.pooled, *baseline.segments.values()]
     penalised = [stream.penalty for stream in streams if stream.penalty is not None]
-    rates = [(np.nan,) * 3 if rate is None else (rate.low, rate.high, rate.phi) for rate in baseline.rates]
+    rates = [(np.nan,) * 4 if rate is None else astuple(rate) for rate in baseline.rates]
     arrays: dict[str, Any] = {
         "format": _FORMAT,
         "days": baseline.days,

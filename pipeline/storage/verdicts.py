@@ -193,6 +193,19 @@ def add_transitions(
         conn.execute(insert(TransitionRow), rows)
 
 
+def raised_now(conn: Connection, deployment_id: int) -> dict[int, list[Raised]]:
+    """Streams that are not ok, as last stored, by reference; by name."""
+    statement = (
+        select(VerdictRow.reference_id, VerdictRow.stream, VerdictRow.state, VerdictRow.tick)
+        .where(VerdictRow.deployment_id == deployment_id, VerdictRow.state.not_in(_OK))
+        .order_by(VerdictRow.stream)
+    )
+    found: dict[int, list[Raised]] = {}
+    for row in conn.execute(statement):
+        found.setdefault(row.reference_id, []).append(Raised(row.stream, row.state, row.tick))
+    return found
+
+
 def raised_within(
     conn: Connection, deployment_id: int, reference_id: int, start: datetime, end: datetime
 ) -> list[Raised]:

@@ -13,8 +13,10 @@ from pipeline.shift.folding import LEVELS, POOLED, TickKey, floor
 from pipeline.shift.rollup import CorruptRollUp, RollUp, merge
 from pipeline.stages.judging import Judged, Patience
 from pipeline.storage.engine import open_database
-from pipeline.storage.schema import DetectorStateRow, MonitorRow, TickLevelRow, TickRow, TransitionRow
+from pipeline.storage.references import save_reference
+from pipeline.storage.schema import DeploymentRow, DetectorStateRow, MonitorRow, TickLevelRow, TickRow, TransitionRow
 from pipeline.storage.ticks import TickRetention
+from tests.faults.scored import reference
 from tests.monitored import LIMITS, MINUTE, T0, Traffic, counting, monitor
 
 
@@ -308,3 +310,40 @@ def test_a_detector_of_another_configuration_begins_anew_and_replays_nothing_old
         content = conn.scalar(select(DetectorStateRow.content))
     assert json.loads(content or b"")["n"] == 5 * 40 + 5
     assert traffic.stored() == traffic.written
+
+
+def transitions(traffic: Traffic) -> list[tuple[object, ...]]:
+    columns = TransitionRow.from_state, TransitionRow.state, TransitionRow.leading
+    with traffic.engine.connect() as conn:
+        return [tuple(row) for row in conn.execute(select(*columns).order_by(TransitionRow.id))]
+
+
+def test_what_a_detector_had_raised_ends_when_another_begins_in_its_place(traffic: Traffic) -> None:
+    traffic.minutes(10, flagged=0.5)
+    monitor(traffic.engine, T0 + 10 * MINUTE, limit=60).run()
+    raised = transitions(traffic)
+    assert raised[-1][1] == "shift"
+    traffic.minutes(2, first=10)
+    seen: list[Judged] = []
+    monitor(traffic.engine, T0 + 12 * MINUTE, limit=1e6, report=seen.append).run()
+    assert transitions(traffic) == [*raised, ("shift", "ok", "begins anew")]
+    assert [len(line.transitions) for line in seen] == [1, 0]
+    assert count(traffic, "SELECT count(*) FROM verdict WHERE state <> 'ok'") == 0
+
+
+def test_what_a_reference_had_raised_ends_an_hour_after_another_scores_in_its_place(traffic: Traffic) -> None:
+    traffic.minutes(10, flagged=0.5)
+    monitor(traffic.engine, T0 + 10 * MINUTE, limit=60).run()
+    raised = transitions(traffic)
+    with traffic.engine.begin() as conn:
+        new = save_reference(conn, replace(reference(), name="d/2", version=2))
+        conn.execute(update(DeploymentRow).values(reference_id=new))
+    traffic.reference_id = new
+    traffic.minutes(59, first=10)
+    monitor(traffic.engine, T0 + 69 * MINUTE).run()
+    assert transitions(traffic) == raised
+    traffic.minutes(1, first=69)
+    seen: list[Judged] = []
+    monitor(traffic.engine, T0 + 70 * MINUTE, report=seen.append).run()
+    assert transitions(traffic) == [*raised, ("shift", "ok", "replaced")]
+    assert [(line.kind, line.reference) for line in seen] == [("tick", "d/2"), ("withdrawal", reference().name)]
