@@ -99,7 +99,7 @@ class _Teller:
             return
         for verdict in judged.transitions:
             self.told += 1
-            words = change_in_words(judged.tick, verdict)
+            words = change_in_words(judged.tick, verdict, provisional=judged.provisional)
             if self.log:
                 logger.warning(words, extra={"deployment": judged.deployment, "stream": verdict.stream})
             else:

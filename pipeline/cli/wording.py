@@ -3,7 +3,7 @@
 import re
 from datetime import datetime
 
-from pipeline.shift.verdict import StreamVerdict
+from pipeline.shift.verdict import BEGINS_ANEW, REPLACED, StreamVerdict
 
 _SIGNALS = {
     "pooled": "all traffic",
@@ -13,18 +13,23 @@ _SIGNALS = {
     "rate": "traffic rate",
 }
 _LEVELS = ("no_data", "ok", "shift", "warning", "critical")
+_ENDS = {
+    BEGINS_ANEW: "the detector begins anew, with another baseline or other settings",
+    REPLACED: "its reference scores no more",
+}
 _HISTOGRAM_BET = re.compile(r"Beta\((\S+), (\S+)\)")
 
 
-def change_in_words(tick: datetime, verdict: StreamVerdict) -> str:
+def change_in_words(tick: datetime, verdict: StreamVerdict, *, provisional: bool = False) -> str:
     """One line of a verdict that changed a state: when, which stream, from and to, since when, share, evidence."""
     change = verdict.transition
     assert change is not None
     told = [f"{tick:%Y-%m-%d %H:%MZ} {_stream(verdict.stream)}: {change.before} → {change.after}"]
+    ends = [_ENDS[change.leading]] if change.leading in _ENDS else []
     since = None if verdict.onset is None else f"since {_short(verdict.onset, tick)}"
     if verdict.stream == "silence":
         expected = f", at least {verdict.log_evidence:.0f} were to be expected" if change.after != "ok" else ""
-        return f"{told[0]}, no image {since}{expected}"
+        return ", ".join([*told, *(ends or [f"no image {since}{expected}"])])
     if verdict.share is not None and verdict.low is not None and verdict.high is not None:
         told.append(
             f"{verdict.share:.1%} flagged {since} ({change.k:g} of {change.n:g} images;"
@@ -33,10 +38,12 @@ def change_in_words(tick: datetime, verdict: StreamVerdict) -> str:
     elif since is not None:
         told.append(since)
     if _LEVELS.index(change.after) < _LEVELS.index(change.before):
-        return ", ".join(told)  # what led up is no evidence for the way back
+        return ", ".join([*told, *ends])  # what led up is no evidence for the way back
     told.append(f"evidence {verdict.log_evidence:.1f} nats")
     if (bet := _bet(verdict.stream, change.leading)) is not None:
         told.append(f"best explained by {bet}")
+    if provisional:
+        told.append("provisional: no accepted traffic tells yet how much normal traffic varies")
     return ", ".join(told)
 
 

@@ -13,6 +13,8 @@ from pipeline.shift.threshold import clopper_pearson_bounds
 from pipeline.shift.tick import from_us
 
 LEARNING = "learning"  # instead of a state, while the reference is too small to raise anything
+#: Why a stream is ok again that no evidence brought back; stands for the leading component.
+BEGINS_ANEW, REPLACED = "begins anew", "replaced"
 _NAMES = {int(state): str(state) for state in State}
 
 

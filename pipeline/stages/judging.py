@@ -15,7 +15,7 @@ from pipeline.errors import RefusedError
 from pipeline.shift.evaluator import Evaluator
 from pipeline.shift.folding import TICK, completeness, floor
 from pipeline.shift.tick import Tick
-from pipeline.shift.verdict import StreamVerdict, Transition, withdrawn
+from pipeline.shift.verdict import BEGINS_ANEW, REPLACED, StreamVerdict, Transition, withdrawn
 from pipeline.stages.ticking import each, span, tick_of
 from pipeline.storage.engine import reading
 from pipeline.storage.monitoring import Watched, claim, read_position, reference_names, stream_clocks
@@ -38,9 +38,6 @@ logger = logging.getLogger(__name__)
 
 #: The stream of evidence that has no tick.
 SILENCE = "silence"
-
-#: Why a stream is ok again that no evidence brought back.
-BEGINS_ANEW, REPLACED = "begins anew", "replaced"
 
 #: The detector of a reference, new or as a snapshot left it; None where none can judge it. Raises RefusedError where
 #: the snapshot is of another configuration: the detector is then begun anew.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tests.benchmarks.detector import delays, months, peers, rules, speed, streams
+from tests.benchmarks.detector import delays, months, peers, rules, speed, stored, streams
 from tests.benchmarks.detector.report import Result, as_json, as_text, met
 from tests.benchmarks.detector.summary import against_adwin, of_regrets
 
@@ -32,11 +32,12 @@ class Effort:
     peer_runs: int
     peer_seconds: float
     old: int  # ticks of the old detector
+    stored: int  # repetitions of a monitor over a year of rows
 
 
-FULL = Effort(20, 6, 300, 2_000, 50_000, streams.TEN, 5_000_000, 100, 120, 525_600)
+FULL = Effort(20, 6, 300, 2_000, 50_000, streams.TEN, 5_000_000, 100, 120, 525_600, 5)
 #: For machines that check every change.
-QUICK = Effort(2, 3, 40, 60, 5_000, streams.FOUR, 100_000, 20, 10, 10 * 1_440)
+QUICK = Effort(2, 3, 40, 60, 5_000, streams.FOUR, 100_000, 20, 10, 10 * 1_440, 1)
 
 
 def _months(effort: Effort, wanted: list[str], *, quick: bool) -> Iterator[Result]:
@@ -95,6 +96,7 @@ def _peers(effort: Effort, wanted: list[str]) -> Iterator[peers.OfPeer]:
 def _speed(effort: Effort) -> Iterator[Result]:
     yield from speed.wide_tick()
     yield speed.old_over_new(effort.old)
+    yield stored.year_over_day(effort.stored)
 
 
 def _note(text: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pipeline.cli.wording import change_in_words
-from pipeline.shift.verdict import StreamVerdict, Transition
+from pipeline.shift.verdict import BEGINS_ANEW, REPLACED, StreamVerdict, Transition
 
 TICK = datetime(2026, 11, 24, 0, 24, tzinfo=UTC)
 ONSET = TICK - timedelta(minutes=4)
@@ -57,3 +57,16 @@ def test_on_the_way_back_there_is_no_evidence_to_tell() -> None:
 def test_silence_counts_the_images_that_are_missing() -> None:
     said = words("silence", "ok", "shift", "no image")
     assert said == "2026-11-24 00:24Z silence: ok → shift, no image since 00:20Z, at least 17 were to be expected"
+
+
+def test_what_ends_without_evidence_says_why() -> None:
+    assert words("segment:a", "critical", "ok", BEGINS_ANEW, onset=None) == (
+        "2026-11-24 00:24Z segment a: critical → ok, the detector begins anew, with another baseline or other settings"
+    )
+    assert words("silence", "shift", "ok", REPLACED, onset=None).endswith("shift → ok, its reference scores no more")
+
+
+def test_what_is_raised_without_accepted_traffic_is_called_provisional() -> None:
+    change = Transition("ok", "shift", None, None, "")
+    said = change_in_words(TICK, StreamVerdict("low", "shift", 9.0, ONSET, None, None, None, change), provisional=True)
+    assert said.endswith("nats, provisional: no accepted traffic tells yet how much normal traffic varies")
