@@ -126,7 +126,7 @@ class Incident:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened to an incident, who did it and why."""
+    """Something that happened to an incident, who did it and why. States are of evidence; of an act, of handling."""
 
     incident_id: int
     alert: Key | None
