@@ -228,7 +228,7 @@ class Casebook:
         """The same alert, if it was ok again for a short time only. A withdrawn one was never ok."""
         window = self._rules.reopen if seen.kind == "shift" else self._rules.reopen_health
         ended = [
-            (alert.resolved_at, incident.id, alert.id)
+            (alert.resolved_at, incident, alert)
             for incident in self.incidents.values()
             for alert in incident.alerts
             if incident.kind == seen.kind and alert.key == seen.key and alert.state == "ok"
@@ -236,9 +236,8 @@ class Casebook:
         ]
         if not ended:
             return None
-        _, incident_id, alert_id = max(ended)
-        incident = self.incidents[incident_id]
-        return incident, next(alert for alert in incident.alerts if alert.id == alert_id)
+        _, incident, alert = max(reversed(ended), key=lambda one: one[0])  # of equals the one made last
+        return incident, alert
 
     def _new_id(self) -> int:
         self._made += 1
