@@ -95,6 +95,10 @@ class Scene:
         return list(self.book.incidents.values())[-1]
 
     @property
+    def handling(self) -> str:
+        return self.incident.handling
+
+    @property
     def events(self) -> list[Event]:
         return [happened.event for happened in self.book.happened]
 

@@ -1,6 +1,6 @@
 """Whatever happens, in whatever order: what always holds of incidents and of what is told of them."""
 
-from collections import defaultdict
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -92,11 +92,11 @@ class ManyRuns(OneRun):
 
     def _store(self) -> None:
         keys: dict[int, int] = {}
-        rows = [*self.book.incidents.values(), *(a for i in self.book.incidents.values() for a in i.alerts)]
-        for row in rows:
-            if row.id < 0:
-                self._keys += 1
-                keys[row.id] = self._keys
+        for incident in self.book.incidents.values():
+            for key in (incident.id, *(alert.id for alert in incident.alerts)):
+                if key < 0:
+                    self._keys += 1
+                    keys[key] = self._keys
 
         def known(incident: Incident) -> Incident:
             alerts = tuple(replace(alert, id=keys.get(alert.id, alert.id)) for alert in incident.alerts)
@@ -194,7 +194,7 @@ class AnyStory(RuleBasedStateMachine):
 
     @invariant()
     def an_alert_is_open_once_and_an_incident_of_a_kind_too(self) -> None:
-        keys, kinds = self.one.open_keys(), defaultdict(int)
+        keys, kinds = self.one.open_keys(), Counter[str]()
         assert len(keys) == len(set(keys))
         for incident in self.one.book.incidents.values():
             kinds[incident.kind] += incident.resolved_at is None

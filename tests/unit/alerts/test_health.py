@@ -99,7 +99,7 @@ def test_what_is_not_known_neither_raises_nor_ends_anything() -> None:
             "disk",
             "error",
             {"disk": Disk("/d", 4 * 2**30, 100 * 2**30)},
-            {"disk": Disk("/d", 5.5 * 2**30, 100 * 2**30)},
+            {"disk": Disk("/d", 11 * 2**29, 100 * 2**30)},
             {"disk": Disk("/d", 6 * 2**30, 100 * 2**30)},
         ),
         ("judging", "error", {"judged_until": ago(12)}, {"judged_until": ago(5)}, {"judged_until": ago(3)}),
@@ -129,7 +129,7 @@ def test_a_rule_begins_at_its_limit_and_ends_well_below_it(
         (
             {"partitions": (partition(1200, 25),)},
             "results",
-            "no result from images/0 for 25 min while 1,200 records wait in 1 of 1 partitions: see what the workers say",
+            "no result from images/0 for 25 min while 1,200 records wait in 1 of 1 partitions: see what",
         ),
         (
             {"partitions": (partition(60_000, 1, 40),)},

@@ -141,7 +141,7 @@ def test_an_acknowledged_incident_still_tells_of_a_rise_and_of_a_new_segment(sce
         ("escalate", "critical"),
         ("raise", "shift"),
     ]
-    assert scene.incident.handling == "acknowledged"
+    assert scene.handling == "acknowledged"
 
 
 def test_who_acknowledges_second_changes_nothing_but_may_add_a_note(scene: Scene) -> None:
@@ -187,9 +187,9 @@ def test_a_silence_with_an_exception_ends_where_twice_the_share_is_flagged(scene
     scene.see(NORTH, "warning", 1, share=0.12)
     scene.do("silence", 2, until=300, unless_worse=True, shares={NORTH: 0.2})
     scene.wait(10, shares={NORTH: 0.39})
-    assert scene.incident.handling == "silenced"
+    assert scene.handling == "silenced"
     scene.wait(11, shares={NORTH: 0.40})
-    assert scene.incident.handling == "open"
+    assert scene.handling == "open"
     assert scene.told[-1] == ("expire", "warning")
     assert scene.events[-1].why == "40.0% are flagged, and it was 20.0% when ann silenced it"
 
@@ -198,9 +198,9 @@ def test_a_silence_with_an_exception_ends_with_a_new_segment_which_is_told_once(
     scene.see(NORTH, "warning", 1)
     scene.do("silence", 2, until=300, unless_worse=True)
     scene.see(("histogram", "north"), "shift", 3)
-    assert scene.incident.handling == "silenced"
+    assert scene.handling == "silenced"
     scene.see(SOUTH, "shift", 4)
-    assert scene.incident.handling == "open"
+    assert scene.handling == "open"
     assert scene.told == [("raise", "warning"), ("silence", "silenced"), ("raise", "shift")]
     assert "south" in scene.events[-2].why
 
@@ -209,7 +209,7 @@ def test_a_provisional_new_segment_breaks_no_silence(scene: Scene) -> None:
     scene.see(NORTH, "warning", 1)
     scene.do("silence", 2, until=300, unless_worse=True)
     scene.see(SOUTH, "critical", 4, provisional=True)
-    assert scene.incident.handling == "silenced"
+    assert scene.handling == "silenced"
 
 
 def test_a_silence_lasts_over_an_end_and_a_return(scene: Scene) -> None:
@@ -259,7 +259,7 @@ def test_what_is_over_can_be_noted_on_and_nothing_else(scene: Scene) -> None:
     with pytest.raises(RefusedError, match=r"ended at 2026-11-24T00:02Z.*oodwatch note -1 TEXT"):
         scene.do("acknowledge", 3)
     assert scene.do("note", 3, why="it was the cleaning crew")
-    assert scene.incident.handling == "resolved"
+    assert scene.handling == "resolved"
 
 
 def test_provisional_alerts_are_listed_and_never_told(scene: Scene) -> None:
@@ -417,7 +417,7 @@ def test_states_have_the_severities_of_pagers() -> None:
 def test_an_event_asks_a_channel_to_begin_to_acknowledge_to_end_or_to_know(scene: Scene) -> None:
     scene.see(NORTH, "warning", 1)
     event = scene.events[0]
-    said = {kind: action_of(replace(event, kind=kind)) for kind in ("escalate", "silence", "resolve", "note")}  # type: ignore[arg-type]
+    said = {kind: action_of(replace(event, kind=kind)) for kind in ("escalate", "silence", "resolve", "note")}
     assert said == {"escalate": "trigger", "silence": "acknowledge", "resolve": "resolve", "note": "info"}
 
 
