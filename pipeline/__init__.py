@@ -8,7 +8,8 @@
                                           ▼
                                      SQL database
                                           ▲
-    monitor.py      parts → ticks → detector → verdicts; scheduled, one leader, safe to run again
+    monitor.py      parts → ticks → detector → verdicts → incidents, and what is to be told of them; scheduled,
+                    one leader, safe to run again
     calibrate.py    in-distribution images → Reference (threshold, edges, feature statistics, blind-spot card)
     evaluate.py     in-distribution and other images → how well each score separates them (a table or a page)
     training/       a model that failed → a new package: energies bounded, or a new head on balanced groups
@@ -16,5 +17,5 @@
 Processes meet only in the database. Imports point down:
 
     cli → demo | doctor → assembly → reports → worker | monitor | calibrate | evaluate | training → telemetry
-        → stages → ingest | models | storage → scoring | shift → records → errors
+        → stages → ingest | models | storage → alerts | scoring | shift → records → errors
 """

@@ -1,8 +1,10 @@
-"""The monitor: parts → ticks → detector → verdicts. Scheduled, and safe to run again at any moment.
+"""The monitor: parts → ticks → detector → verdicts → alerts. Scheduled, and safe to run again at any moment.
 
     elect       one monitor leads a deployment; two at once would do no harm
     fold        parts become ticks, in the transaction that deletes them
     evaluate    revised ticks are replayed, ticks that are due go through the detector, silence is judged
+    alert       what changed its state becomes an incident, and who is to hear of it is written down; so does what
+                is wrong with the pipeline itself, and what goes on for long
     roll up     complete ticks become ticks of 5 minutes, an hour, a day
     tidy        what is too old goes
 
@@ -18,7 +20,9 @@ from functools import partial
 
 from sqlalchemy import Engine
 
+from pipeline.alerts.incident import Event
 from pipeline.shift.folding import LEVELS
+from pipeline.stages.alerting import Alerting, look, take_in
 from pipeline.stages.folding import Folded, fold_parts
 from pipeline.stages.judging import (
     Judged,
@@ -65,6 +69,7 @@ class Monitor:
         leader: Leader,
         new_evaluator: NewEvaluator,
         limits: Limits,
+        alerting: Alerting,
         *,
         clock: Callable[[], datetime],
         deployment: str | None = None,
@@ -78,6 +83,7 @@ class Monitor:
         self._limits = limits
         self._clock = clock
         self._deployment = deployment  # None: all
+        self._alerting = alerting
         self._report = report  # hears of each judgement after its commit
         self._beat = beat
         self._going = going  # false: end after the transaction that runs now
@@ -89,6 +95,7 @@ class Monitor:
         for deployment in leading:
             self._fold(deployment)
             self._evaluate(deployment)
+            self._alert(deployment)
             self._roll_up(deployment)
             self._tidy(deployment)
         self.work.runs["ok"] += 1
@@ -146,6 +153,17 @@ class Monitor:
         if position is not None and position.watermark is not None:
             self.work.watermarks[deployment.name] = position.watermark
 
+    def _alert(self, deployment: Watched) -> None:
+        def new() -> bool:
+            return self._count_events(take_in(self._engine, deployment, self._alerting, now=self._clock()))
+
+        def goes_on() -> bool:
+            self._count_events(look(self._engine, deployment, self._alerting, now=self._clock()))
+            return False
+
+        for stage in (new, goes_on):
+            self._until_done(stage)
+
     def _roll_up(self, deployment: Watched) -> None:
         def level(minutes: int) -> bool:
             return roll_up(self._engine, deployment, minutes, now=self._clock())
@@ -179,6 +197,13 @@ class Monitor:
             self.work.transitions += len(line.transitions)
             self._report(line)
         return judged is not None
+
+    def _count_events(self, events: list[Event] | None) -> bool:
+        """Log what happened to incidents; whether there was anything to take in."""
+        for event in events or ():
+            self.work.incident_events += 1
+            logger.info("incident %d: %s %s: %s", event.incident_id, event.kind, event.to_state or "", event.why)
+        return events is not None
 
     def _count(self, folded: Folded) -> None:
         self.work.parts += folded.parts

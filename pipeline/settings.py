@@ -96,6 +96,15 @@ class DetectorSettings(_Section):
     critical: float = Field(0.25, gt=0, le=1)
 
 
+class AlertSettings(_Section):
+    """What is told of alerts, and how often."""
+
+    page_provisional: bool = False
+    repeat_hours: float = Field(4, gt=0)
+    max_page_age_hours: float = Field(2, gt=0)
+    reopen_hours: float = Field(24, ge=0)
+
+
 class TickSettings(_Section):
     """How long ticks of each length are kept."""
 
@@ -136,6 +145,7 @@ class Settings(BaseSettings):
     retention: RetentionSettings = RetentionSettings()
     monitor: MonitorSettings = MonitorSettings()
     detector: DetectorSettings = DetectorSettings()
+    alerts: AlertSettings = AlertSettings()
     ticks: TickSettings = TickSettings()
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()
@@ -294,6 +304,12 @@ TEMPLATE = """\
 # budget_days = 30            # on average at most one false alarm in so many days, over all signals and segments
 # warning = 0.10              # share of flagged images since the onset of a shift
 # critical = 0.25
+
+[alerts]
+# page_provisional = false    # true tells channels also of what is raised before a baseline is accepted
+# repeat_hours = 4            # a critical that nobody has acknowledged is told again
+# max_page_age_hours = 2      # what speaks only of images older than this is listed, and told only if it goes on
+# reopen_hours = 24           # an alert that is back so soon goes on: told only where it is worse than before
 
 [ticks]                       # how long the sums of a minute, five minutes, an hour, a day are kept
 # minute_days = 14

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Engine, event, select, update
 
+from pipeline.alerts.lifecycle import Rules
 from pipeline.errors import RefusedError
 from pipeline.monitor import Limits, Monitor
 from pipeline.records import Bounds, Partition
@@ -18,6 +19,7 @@ from pipeline.shift.rollup import RollUp, encode, merge, summarise_groups
 from pipeline.shift.silence import Silence
 from pipeline.shift.tick import Tick
 from pipeline.shift.verdict import StreamVerdict, Transition
+from pipeline.stages.alerting import Alerting
 from pipeline.stages.judging import Judged, Patience
 from pipeline.storage.deployments import ensure_deployment, ensure_segments
 from pipeline.storage.monitoring import Watched
@@ -41,6 +43,7 @@ from tests.faults.scored import reference
 T0 = datetime(2026, 11, 24, 0, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 LIMITS = Limits(Patience(lateness=timedelta(0), idle=timedelta(hours=12)), TickRetention())
+ALERTING = Alerting(Rules())
 EDGES, FINE_EDGES = np.linspace(0.05, 0.95, 17), np.linspace(-1, 2, 255)
 
 
@@ -225,6 +228,7 @@ def monitor(
     limits: Limits = LIMITS,
     limit: float = 1e9,
     silent_after: timedelta = timedelta(days=10_000),
+    alerting: Alerting = ALERTING,
     report: Callable[[Judged], None] = lambda judged: None,
 ) -> Monitor:
     """A monitor with the adder, alone."""
@@ -236,7 +240,7 @@ def monitor(
         return adder
 
     clock = now if callable(now) else lambda: now
-    return Monitor(engine, Alone(), new, limits, clock=clock, report=report)
+    return Monitor(engine, Alone(), new, limits, alerting, clock=clock, report=report)
 
 
 @contextmanager

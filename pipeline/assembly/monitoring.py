@@ -22,6 +22,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from pipeline.assembly.detecting import Detectors
+from pipeline.assembly.handling import alerting_of
 from pipeline.assembly.operating import Operations
 from pipeline.assembly.parts import open_database_of, owner_name
 from pipeline.errors import RefusedError, UsageError
@@ -69,6 +70,7 @@ def run_monitor(
             leader,
             detectors,
             _limits(settings),
+            alerting_of(settings),
             clock=clock,
             deployment=settings.deployment,
             report=report,

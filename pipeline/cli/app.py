@@ -13,6 +13,7 @@ import typer
 
 from pipeline.cli import (
     admin,
+    alerts,
     baseline,
     data,
     detection,
@@ -51,6 +52,13 @@ PANELS: dict[str, dict[str, Callable[..., Any]]] = {
     },
     "Run": {"produce": data.produce, "worker": run.worker, "monitor": monitoring.monitor},
     "Detect": {"replay": detection.replay, "simulate": simulating.simulate},
+    "Alert": {
+        "alerts": alerts.alerts,
+        "ack": alerts.ack,
+        "silence": alerts.silence,
+        "expect": alerts.expect,
+        "note": alerts.note_on,
+    },
     "Repair": {"finetune": finetuning.finetune, "retrain-head": retraining.retrain_head},
     "Look": {"ledger": data.ledger, "dead-letters": data.dead_letters, "health": operations.health},
     "Administer": {"doctor": operations.doctor, "init": admin.init, "migrate": admin.migrate, "forget": data.forget},

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import sys
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -14,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from pipeline.errors import UsageError
 
@@ -80,14 +82,14 @@ def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
     console = table_console()
     same = [name for name, value in rows[0].items() if live and all(row[name] == value for row in rows)]
     if same:
-        console.print("   ".join(f"{name}={_cell(rows[0][name])}" for name in same), style="dim")
+        console.print(Text("   ".join(f"{name}={_cell(rows[0][name])}" for name in same)), style="dim")
     table = Table(box=None, pad_edge=False)
     shown = [name for name in rows[0] if name not in same]
     for name in shown:
         is_text = all(isinstance(row[name], str | None) for row in rows)
         table.add_column(name, justify="left" if is_text else "right", no_wrap=not is_text, overflow="fold")
     for row in rows:
-        table.add_row(*(_cell(row[name]) for name in shown))
+        table.add_row(*(Text(_cell(row[name])) for name in shown))  # no markup in what others wrote
     if shown:
         console.print(table)
 
@@ -149,6 +151,15 @@ def note(text: str) -> None:
     sys.stderr.write(text + "\n")  # not typer.echo, which would write over a progress bar
 
 
+def harmless(text: str) -> str:
+    """What somebody else wrote, on one line: whatever could move the cursor or turn text round is spelt out."""
+    return "".join(c if c == " " or not unicodedata.category(c).startswith(("C", "Z")) else _spelt(c) for c in text)
+
+
+def _spelt(character: str) -> str:
+    return character.encode("unicode_escape", "surrogatepass").decode()
+
+
 def iso(at: datetime) -> str:
     """ISO 8601 in UTC, ending with Z."""
     return at.isoformat().replace("+00:00", "Z")
@@ -160,7 +171,7 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, datetime):
         return iso(value.replace(microsecond=0))
-    return f"{value:.6g}" if isinstance(value, float) else str(_plain(value))
+    return f"{value:.6g}" if isinstance(value, float) else harmless(str(_plain(value)))
 
 
 def _plain(value: Any) -> Any:

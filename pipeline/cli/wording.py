@@ -24,7 +24,7 @@ def change_in_words(tick: datetime, verdict: StreamVerdict, *, provisional: bool
     """One line of a verdict that changed a state: when, which stream, from and to, since when, share, evidence."""
     change = verdict.transition
     assert change is not None
-    told = [f"{tick:%Y-%m-%d %H:%MZ} {_stream(verdict.stream)}: {change.before} → {change.after}"]
+    told = [f"{tick:%Y-%m-%d %H:%MZ} {stream_in_words(verdict.stream)}: {change.before} → {change.after}"]
     ends = [_ENDS[change.leading]] if change.leading in _ENDS else []
     since = None if verdict.onset is None else f"since {_short(verdict.onset, tick)}"
     if verdict.stream == "silence":
@@ -47,7 +47,8 @@ def change_in_words(tick: datetime, verdict: StreamVerdict, *, provisional: bool
     return ", ".join(told)
 
 
-def _stream(stream: str) -> str:
+def stream_in_words(stream: str) -> str:
+    """A detector's stream, as people call it."""
     signal, _, segment = stream.partition(":")
     if signal == "segment":
         return f"segment {segment}"

@@ -46,6 +46,8 @@ class IncidentRow(Table):
     provisional: Mapped[bool]  # all of its alerts are: shown, never paged
     opened_at: Mapped[datetime]
     resolved_at: Mapped[datetime | None]
+    told: Mapped[str | None]  # the worst state that was told
+    told_at: Mapped[datetime | None]  # when last, since it was opened or reopened
 
 
 class AlertRow(Table):
@@ -97,7 +99,7 @@ class IncidentEventRow(Table):
     alert_id: Mapped[int | None] = mapped_column(BigInteger)
     transition_id: Mapped[int | None] = mapped_column(BigInteger)  # the evidence
     at: Mapped[datetime]  # processing time
-    kind: Mapped[str]  # see `alerts.lifecycle`
+    kind: Mapped[str]  # see `alerts.incident`
     from_state: Mapped[str | None]
     to_state: Mapped[str | None]
     who: Mapped[str]  # a person's name, or `monitor`

@@ -22,6 +22,7 @@ class Work:
     revised_ticks: int = 0
     ticks: int = 0
     transitions: int = 0
+    incident_events: int = 0
     superseded: int = 0
     runs: Counter[str] = field(default_factory=lambda: Counter(ok=0, error=0, missed=0, overlapped=0))
     run_at: datetime | None = None  # when the last run had ended well
@@ -52,6 +53,11 @@ class MonitorCollector(Collector):
             ("ticks_revised", "Complete ticks, of all lengths, that late images changed.", work.revised_ticks),
             ("ticks_evaluated", "Ticks that went through the detector.", work.ticks),
             ("transitions", "Changes of state of all streams of evidence.", work.transitions),
+            (
+                "incident_events",
+                "What happened to incidents: raised, told again, ended, and so on.",
+                work.incident_events,
+            ),
             ("superseded_transactions", "Transactions given up because another monitor was quicker.", work.superseded),
             ("database_retries", "Times the database was tried again.", self._database_retries()),
         ):

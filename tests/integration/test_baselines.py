@@ -27,7 +27,7 @@ from pipeline.storage.engine import open_database
 from pipeline.storage.schema import TransitionRow, VerdictRow
 from pipeline.storage.ticks import TickRetention
 from tests.integration.typing_commands import Command
-from tests.monitored import Alone
+from tests.monitored import ALERTING, Alone
 from tests.services.postgres import Postgres
 from tests.watched_days import DAY, MINUTE, MONDAY, Days, night_and_day, rolled_up
 
@@ -109,7 +109,13 @@ def test_an_accepted_night_raises_nothing_and_one_that_was_not_is_provisional(da
     now, told = [END], list[Judged]()
     limits = Limits(Patience(lateness=timedelta(0), idle=timedelta(hours=12)), TickRetention())
     monitor = Monitor(
-        days.engine, Alone(), Detectors(days.engine, load_settings()), limits, clock=lambda: now[0], report=told.append
+        days.engine,
+        Alone(),
+        Detectors(days.engine, load_settings()),
+        limits,
+        ALERTING,
+        clock=lambda: now[0],
+        report=told.append,
     )
 
     def watch(day: int) -> None:

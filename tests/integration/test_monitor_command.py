@@ -17,6 +17,8 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import OperationalError
 
+from pipeline.alerts.acts import Act
+from pipeline.assembly.handling import decide
 from pipeline.assembly.monitoring import run_monitor, wake
 from pipeline.cli.output import iso
 from pipeline.errors import EnvironmentFault
@@ -24,11 +26,13 @@ from pipeline.ingest.source import NewRecord
 from pipeline.records import utc_now
 from pipeline.settings import MonitorSettings, Settings, load_settings
 from pipeline.shift.folding import floor
+from pipeline.storage.alert_schema import IncidentEventRow, IncidentRow, OutboxRow
 from pipeline.storage.engine import make_engine, open_database
 from pipeline.storage.leadership import make_leader
 from pipeline.storage.migrations.run import upgrade
 from pipeline.storage.roles import OPERATOR, READER, WRITER, grant_roles
 from pipeline.telemetry.probe import ask
+from tests.alerted import LOUD, change, rows
 from tests.integration.typing_commands import Command
 from tests.monitored import MINUTE, T0, Traffic, monitor
 from tests.services.postgres import Postgres, PostgresServer
@@ -225,5 +229,30 @@ def test_the_writers_role_is_enough_for_a_monitor(migrated_postgres_url: str, wr
     assert watching.work.transitions == 2
     assert traffic.column("late_images") == 2
     assert traffic.stored() == {}
+    owner.dispose()
+    engine.dispose()
+
+
+def test_what_a_monitor_raises_as_writer_an_operator_may_handle(
+    postgres: Postgres, migrated_postgres_url: str, writer: Callable[[], Engine]
+) -> None:
+    owner, engine = open_database(migrated_postgres_url), writer()
+    traffic = Traffic(owner)
+    change(traffic, "segment:cam-0", "ok", "critical", 1)
+    monitor(engine, T0 + 2 * MINUTE, alerting=LOUD).run()
+    postgres.execute("CREATE ROLE handling LOGIN PASSWORD 'x'")
+    postgres.execute(f"GRANT {OPERATOR} TO handling")
+    url = postgres.url(migrated_postgres_url.rsplit("/", 1)[1], user="handling", password="x")
+    try:
+        (incident,) = rows(owner, IncidentRow)
+        for act in (Act("acknowledge", "ann"), Act("silence", "ann", "lens", utc_now() + timedelta(hours=1))):
+            assert decide(load_settings(database=url), incident["id"], act).changed
+    finally:
+        postgres.execute("DROP ROLE handling")
+    change(traffic, "segment:cam-0", "critical", "ok", 2)
+    monitor(engine, T0 + 3 * MINUTE, alerting=LOUD).run()
+    kinds = [row["kind"] for row in rows(owner, IncidentEventRow)]
+    assert kinds == ["raise", "acknowledge", "silence", "resolve", "resolve"]
+    assert [row["action"] for row in rows(owner, OutboxRow) if row["channel"] == "chat"] == ["trigger", "resolve"]
     owner.dispose()
     engine.dispose()

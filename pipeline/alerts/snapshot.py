@@ -1,0 +1,56 @@
+"""A deployment at one moment, as far as the health of its pipeline goes. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+#: What is counted is counted over so long.
+WINDOW = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """Where the cursor of one partition stands."""
+
+    name: str
+    waiting: int  # records, as last seen
+    moved_at: datetime  # processing time
+    newest: datetime | None  # event time of what was scored
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """What a worker's heartbeat says."""
+
+    name: str
+    started_at: datetime
+    beat_at: datetime
+    ready: bool
+    reasons: tuple[str, ...]
+    images_per_second: float
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """Where the database lies."""
+
+    path: str
+    free: int  # bytes
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A deployment at one moment; counts are of the last hour."""
+
+    now: datetime
+    partitions: tuple[Partition, ...] = ()
+    scored: int = 0
+    dead: Mapping[str, int] | None = None  # dead letters by reason
+    lost: int = 0  # records that the log no longer held, or damaged
+    skewed: Mapping[str, tuple[int, int]] | None = None  # by segment: images without a usable time, images
+    workers: tuple[Worker, ...] = ()
+    disk: Disk | None = None
+    imaged: tuple[datetime, datetime] | None = None  # first and newest minute with images of the reference of now
+    judged_until: datetime | None = None  # the newest minute that its detector has judged
+    mixed: str | None = None  # why scores cannot be held against the reference, where that is so

@@ -1,0 +1,170 @@
+"""Settings and a person's decision → a changed incident; what is stored → what a person is shown."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Engine
+
+from pipeline.alerts.acts import Act, handle
+from pipeline.alerts.incident import Event, Incident
+from pipeline.alerts.lifecycle import Happened, Rules
+from pipeline.alerts.snapshot import Disk
+from pipeline.assembly.parts import existing_database
+from pipeline.errors import EnvironmentFault, UsageError
+from pipeline.records import utc_now
+from pipeline.settings import Settings
+from pipeline.stages.alerting import Alerting, store
+from pipeline.storage.alert_evidence import read_streams
+from pipeline.storage.engine import reading, sqlite_file
+from pipeline.storage.incidents import (
+    EventLine,
+    Standing,
+    all_incidents,
+    claim_alerting,
+    history,
+    incident_by_key,
+    read_standing,
+)
+from pipeline.storage.monitoring import Superseded, Watched, watched_deployments
+
+_ATTEMPTS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What a person's decision came to."""
+
+    deployment: str
+    before: Incident  # as the decision found it
+    after: Incident
+    changed: bool
+    meanwhile: Sequence[EventLine]  # what others did to it since the command began
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An incident and its history."""
+
+    deployment: Watched
+    incident: Incident
+    history: Sequence[EventLine]
+    payload: dict[str, Any]  # as its newest event would be told
+
+
+def alerting_of(settings: Settings) -> Alerting:
+    """What is told, as the settings say."""
+    alerts = settings.alerts
+    rules = Rules(
+        page_provisional=alerts.page_provisional,
+        repeat=timedelta(hours=alerts.repeat_hours),
+        max_page_age=timedelta(hours=alerts.max_page_age_hours),
+        reopen=timedelta(hours=alerts.reopen_hours),
+    )
+    return Alerting(rules, disk=_disk_of(settings))
+
+
+def decide(
+    settings: Settings,
+    incident_id: int,
+    act: Act,
+    *,
+    clock: Callable[[], datetime] = utc_now,
+    between: Callable[[], None] = lambda: None,
+) -> Decided:
+    """Store a decision, on what others have decided first; `between` is called between reading and writing.
+
+    Raises UsageError for an incident that there is not or a decision without author, end or reason; RefusedError for
+    one that is over.
+    """
+    with existing_database(settings) as engine:
+        alerting = alerting_of(settings)
+        seen: int | None = None
+        for _ in range(_ATTEMPTS):
+            now = clock()
+            with reading(engine).connect() as conn:
+                deployment, standing, before = _found(conn, incident_id)
+                lines = history(conn, [incident_id])
+                streams = read_streams(conn, deployment, before.open_alerts, now=now)
+            seen = max((line.id for line in lines), default=0) if seen is None else seen
+            meanwhile = [line for line in lines if line.id > seen]
+            done = handle(before, act, streams, now=now)
+            between()
+            if done is None:
+                return Decided(deployment.name, before, before, changed=False, meanwhile=meanwhile)
+            after, event = done
+            if _stored(engine, deployment, alerting, standing, before, Happened(event, after), now):
+                return Decided(deployment.name, before, after, changed=True, meanwhile=meanwhile)
+    raise EnvironmentFault(f"incident {incident_id} changed {_ATTEMPTS} times meanwhile: nothing was stored; try again")
+
+
+def list_incidents(settings: Settings, *, everything: bool) -> list[Listed]:
+    """Open incidents, newest first, or `everything` that ever was. Raises UsageError for an unknown deployment."""
+    compose = alerting_of(settings).compose
+    listed: list[Listed] = []
+    with existing_database(settings) as engine, reading(engine).connect() as conn:
+        deployments = watched_deployments(conn, settings.deployment)
+        if settings.deployment is not None and not deployments:
+            known = ", ".join(one.name for one in watched_deployments(conn, None))
+            raise UsageError(f"there is no deployment {settings.deployment!r}; known: {known or 'none'}")
+        for deployment in deployments:
+            for incident in all_incidents(conn, deployment.id):
+                if everything or incident.resolved_at is None:
+                    lines = history(conn, [incident.id])
+                    payload = compose(conn, deployment, incident, _newest(incident, lines))
+                    listed.append(Listed(deployment, incident, lines, payload))
+    return sorted(listed, key=lambda one: (one.incident.resolved_at is None, one.incident.opened_at), reverse=True)
+
+
+def _found(conn: Connection, incident_id: int) -> tuple[Watched, Standing, Incident]:
+    incident = incident_by_key(conn, incident_id)
+    if incident is None:
+        raise UsageError(f"there is no incident {incident_id}; `oodwatch alerts --all` lists them")
+    deployment = next(one for one in watched_deployments(conn, None) if one.id == incident.deployment_id)
+    standing = read_standing(conn, deployment.id)
+    assert standing is not None, "an incident is made after it"
+    return deployment, standing, incident
+
+
+def _stored(
+    engine: Engine,
+    deployment: Watched,
+    alerting: Alerting,
+    standing: Standing,
+    before: Incident,
+    happened: Happened,
+    now: datetime,
+) -> bool:
+    """False: somebody else was quicker."""
+    key, after = before.id, happened.incident
+    try:
+        with engine.begin() as conn:
+            claim_alerting(conn, standing, transition_id=standing.transition_id, now=now)
+            store(conn, deployment, alerting, {key: before}, {key: after}, [happened], now=now)
+    except Superseded:
+        return False
+    return True
+
+
+def _newest(incident: Incident, lines: Sequence[EventLine]) -> Event:
+    line = lines[-1]
+    alert = None if line.signal is None or line.segment is None else (line.signal, line.segment)
+    states = line.from_state, line.to_state
+    return Event(incident.id, alert, None, line.at, "note", *states, line.who, line.why)
+
+
+def _disk_of(settings: Settings) -> Callable[[], Disk | None]:
+    file = sqlite_file(settings.database_url)
+
+    def disk() -> Disk | None:
+        if file is None:
+            return None
+        try:
+            usage = shutil.disk_usage(file.parent)
+        except OSError:
+            return None  # whoever writes there will say why
+        return Disk(str(file.parent), usage.free, usage.total)
+
+    return disk
