@@ -21,6 +21,7 @@ from apscheduler.schedulers.blocking import BlockingScheduler
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
+from pipeline.assembly.delivering import Deliveries
 from pipeline.assembly.detecting import Detectors
 from pipeline.assembly.operating import Operations
 from pipeline.assembly.parts import open_database_of, owner_name
@@ -55,6 +56,7 @@ def run_monitor(
     RefusedError, after all else is done, where a reference cannot be judged.
     """
     clock = utc_now if now is None else lambda: now
+    deliveries = Deliveries(settings, clock)
     listen = "off" if once else settings.http.listen
     with Operations("monitor", name=owner_name(), listen=listen, stop=stop, patient=not once) as operations:
         opening = partial(open_database_of, settings, create=not once)
@@ -80,6 +82,7 @@ def run_monitor(
                 with translated_errors(engine.url):
                     _require_deployment(engine, settings.deployment)
                     monitor.run()
+                    deliveries.once(engine, monitor.work)
                 for name, why in detectors.refused.items():
                     raise RefusedError(f"deployment {name} is not judged: {why}")
             else:
@@ -88,7 +91,8 @@ def run_monitor(
                 say(
                     f"watching {settings.deployment or 'every deployment'}, a look every {interval.total_seconds():g} s"
                 )
-                _keep_running(monitor, beating, interval, stop)
+                with deliveries.beside(engine, monitor.work, stop, operations) as nudge:
+                    _keep_running(monitor, beating, interval, stop, nudge)
                 beating.farewell()
         finally:
             leader.resign()
@@ -155,7 +159,9 @@ class _Beating:
         }
 
 
-def _keep_running(monitor: Monitor, beating: _Beating, interval: timedelta, stop: threading.Event) -> None:
+def _keep_running(
+    monitor: Monitor, beating: _Beating, interval: timedelta, stop: threading.Event, nudge: Callable[[], None]
+) -> None:
     """The scheduled job, in this process alone; one run means everything that is due, so a missed one is no loss."""
     logging.getLogger("apscheduler").setLevel(logging.CRITICAL)  # what goes wrong is said once, below
     scheduler = BlockingScheduler(timezone="UTC")
@@ -165,6 +171,7 @@ def _keep_running(monitor: Monitor, beating: _Beating, interval: timedelta, stop
         beating()
         beating.retry(monitor.run, lambda: not stop.is_set(), asks=("database",))
         beating()
+        nudge()
 
     def hear(event: JobExecutionEvent) -> None:
         monitor.work.runs[_OUTCOMES[event.code]] += 1
