@@ -1,5 +1,6 @@
 """Strings of others (segments, classes, notes, answers of servers) in texts that people and programs read."""
 
+import math
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -36,6 +37,15 @@ def bounded(value: Any, depth: int = 0) -> Any:
     if isinstance(value, Sequence):
         return [] if depth == _DEEPEST else [bounded(part, depth + 1) for part in value[:_MOST_PARTS]]
     return value
+
+
+def finite(value: Any) -> Any:
+    """A JSON value without numbers that JSON does not know: they are null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: finite(part) for name, part in value.items()}
+    return [finite(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def _is_control(character: str) -> bool:

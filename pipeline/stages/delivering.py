@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
+from typing import TypeVar
 
 from sqlalchemy import Connection, Engine
 
@@ -27,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 _LOOK_S = 2.0  # people's commands, too, write what is to be told
 _PING = "deadman"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,30 +101,30 @@ class Delivering:
     def once(self) -> None:
         """Try all that is due now once, and wait for it."""
         began = self._clock()
-        self._begin_all(began)
-        while self._lanes.busy:
-            self._lanes.hear(None)
-            self._begin_all(began)
+        while self._begin_all(began) or self._lanes.busy:
+            if self._lanes.busy:  # else another monitor has taken the turns that were seen
+                self._lanes.hear(None)
 
     def nudge(self) -> None:
         """There may be something new to tell."""
         self._lanes.nudge()
 
-    def _begin_all(self, due_at: datetime) -> None:
-        """Begin an attempt wherever the lane is free and there is something to tell."""
+    def _begin_all(self, due_at: datetime) -> int:
+        """Begin an attempt wherever the lane is free and there is something to tell; how many turns were seen."""
         now = self._clock()
-        if not self._with_database(partial(self._begin_due, due_at, now)):
+        turns = self._with_database(partial(self._begin_due, due_at, now))
+        if turns is None:
             self.told.waiting = {}
         for channel in self._channels.values():
             self._begin_renewal(channel, now)
         self._begin_ping(now)
+        return turns or 0
 
-    def _with_database(self, attempt: Callable[[], bool]) -> bool:
-        if self._retry is None:
-            return attempt()
-        return self._retry(attempt, asks=("database",)) or False
+    def _with_database(self, attempt: Callable[[], T]) -> T | None:
+        """Try once; None where the database does not answer."""
+        return attempt() if self._retry is None else self._retry(attempt, asks=("database",))
 
-    def _begin_due(self, due_at: datetime, now: datetime) -> bool:
+    def _begin_due(self, due_at: datetime, now: datetime) -> int:
         self._store_all()
         free = [name for name in self._channels if name not in self._lanes.busy]
         with reading(self._engine).connect() as conn:
@@ -134,7 +137,7 @@ class Delivering:
         for channel in self._channels.values():
             if self._is_to_be_renewed(channel, now):
                 self._standing[channel.name] = self._read_standing(channel, ended_after=now - KEPT_UP)
-        return True
+        return len(turns)
 
     def _begin(self, turn: outbox.Due, channel: Channel, now: datetime) -> None:
         with self._engine.begin() as conn:
@@ -173,13 +176,12 @@ class Delivering:
         self._unstored.append(change)
         self._with_database(self._store_all)
 
-    def _store_all(self) -> bool:
+    def _store_all(self) -> None:
         """Each in a transaction of its own. What is lost with the process is told again, with the same key."""
         while self._unstored:
             with self._engine.begin() as conn:
                 self._unstored[0](conn)
             del self._unstored[0]
-        return True
 
     def _give_up_unknown(self, waiting: Mapping[str, outbox.Waiting], now: datetime) -> None:
         before, known = now - GIVE_UP_AFTER, list(self._channels)

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, select, update
 
 from pipeline.alerts.notification import Action, Notification
+from pipeline.alerts.plain import finite
 from pipeline.alerts.standing import Standing
 from pipeline.storage.alert_schema import IncidentRow, OutboxRow
 from pipeline.storage.schema import DeploymentRow
@@ -62,7 +63,7 @@ def enqueue(
         "event_id": event_id,
         "incident_id": incident_id,
         "action": action,
-        "payload": dict(payload),
+        "payload": finite(payload),
         "created_at": now,
         "next_try_at": now,
         "attempts": 0,
@@ -83,18 +84,20 @@ def due(conn: Connection, channels: Sequence[str], *, now: datetime, deployment:
         .subquery()
     )
     ready = (
-        select(OutboxRow.id, OutboxRow.channel)
+        select(OutboxRow.id, OutboxRow.channel, OutboxRow.attempts)
         .join(firsts, and_(OutboxRow.channel == firsts.c.channel, OutboxRow.event_id == firsts.c.event_id))
         .where(OutboxRow.next_try_at <= now, *_of(deployment))
         .order_by(OutboxRow.next_try_at, OutboxRow.event_id)
     )
-    chosen: dict[str, int] = {}
+    chosen: dict[str, Any] = {}
     for row in conn.execute(ready):
-        chosen.setdefault(row.channel, row.id)
+        chosen.setdefault(row.channel, row)
     if not chosen:
         return []
-    rows = conn.execute(select(OutboxRow.__table__).where(OutboxRow.id.in_(chosen.values())).order_by(OutboxRow.id))
-    return [Due(row.id, row.channel, row.attempts, _notification(row)) for row in rows]
+    # The attempts are those of the first look: by the second one, another monitor may have begun.
+    attempts = {row.id: row.attempts for row in chosen.values()}
+    rows = conn.execute(select(OutboxRow.__table__).where(OutboxRow.id.in_(attempts)).order_by(OutboxRow.id))
+    return [Due(row.id, row.channel, attempts[row.id], _notification(row)) for row in rows]
 
 
 def claim(conn: Connection, turn: Due, *, until: datetime) -> bool:
