@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from platformdirs import user_state_path
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -213,15 +214,18 @@ def load_settings(**flags: Any) -> Settings:
         name = ".".join(str(part) for part in first["loc"])
         unknown = first["type"] == "extra_forbidden"
         said = "there is no such setting" if unknown else first["msg"]
-        value = "" if unknown or _may_be_secret(first["loc"]) else f" = {first.get('input')!r}"
+        value = "" if unknown or _may_be_secret(first) else f" = {first.get('input')!r}"
         raise UsageError(f"setting {name}{value}: {said}; see `oodwatch init` for all settings") from error
     except ValueError as error:  # TOML that does not parse
         raise UsageError(f"{_config_file()}: {error}") from error
 
 
-def _may_be_secret(location: tuple[int | str, ...]) -> bool:
-    """Whether what stands there may hold a key: a channel's address, or a whole channel. Unknown names are, too."""
-    return location[0] in ("channels", "deadman") and location[-1] not in _PUBLIC
+def _may_be_secret(error: ErrorDetails) -> bool:
+    """Whether what was given may hold a key: a channel's address, or a whole channel. Unknown names may, too."""
+    place, given = error["loc"], error.get("input")
+    return place[0] in ("channels", "deadman") and (
+        place[-1] not in _PUBLIC or not isinstance(given, str | int | float)
+    )
 
 
 def _refuse_misspelt(environment: Mapping[str, str]) -> None:

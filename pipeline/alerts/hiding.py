@@ -1,6 +1,7 @@
 """No secret of a channel leaves it in a text: an address may hold a key anywhere."""
 
 import re
+from base64 import b64encode
 from collections.abc import Callable, Iterable
 from urllib.parse import unquote, urlsplit
 
@@ -27,12 +28,14 @@ def secrets_in(url: str, *, host_too: bool = False) -> set[str]:
 
     `host_too` is for addresses whose host may be a key as well, as of Apprise.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # whoever uses it says so
+        return {url}
     credentials, _, host = parts.netloc.rpartition("@")
     words = re.split(r"[/&=?]", f"{parts.path}/{parts.query}/{parts.fragment}")
     if host_too:
         words += [host, host.partition(":")[0]]
-    return {url, parts.path, *credentials.split(":", 1), *(word for word in words if len(word) >= _SHORTEST)} - {
-        "",
-        "/",
-    }
+    basic = b64encode(unquote(credentials).encode()).decode()  # as it goes over the wire
+    found = {url, parts.path, basic, *credentials.split(":", 1)}
+    return (found | {word for word in words if len(word) >= _SHORTEST}) - {"", "/"}

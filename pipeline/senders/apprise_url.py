@@ -37,5 +37,5 @@ class AppriseUrl:
             log_level=logging.WARNING,
         )
         if not result:
-            said = plain("; ".join(entry.message for entry in result.logs()), 300)
+            said = "; ".join(entry.message for entry in result.logs())
             raise Undelivered(said or f"Apprise could not tell it ({result.status.name.lower()})")

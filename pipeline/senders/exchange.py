@@ -10,10 +10,8 @@ from importlib.metadata import version
 import httpx
 
 from pipeline.alerts.delivery import Undelivered, check_answer
-from pipeline.alerts.plain import plain
 
-_READ = 2_000  # bytes of an answer that say why
-_SHOWN = 200
+_READ = 2_000  # bytes of an answer, to say why; cut to size only where its secrets have been taken out
 _LARGEST = 512 * 1024  # PagerDuty takes no more; nothing that is told needs it
 
 
@@ -39,8 +37,8 @@ def exchange(
     except TimeoutError as error:
         raise Undelivered(f"no answer within {timeout_s:g} s") from error
     except (httpx.HTTPError, OSError) as error:
-        raise Undelivered(plain(str(error), _SHOWN) or type(error).__name__) from error
-    check_answer(status, plain(said, _SHOWN), retry_after=retry_after, now=now)
+        raise Undelivered(str(error) or type(error).__name__) from error
+    check_answer(status, said, retry_after=retry_after, now=now)
 
 
 async def _ask(

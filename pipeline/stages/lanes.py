@@ -59,7 +59,12 @@ class Lanes:
         try:
             attempt.say()
         except Undelivered as error:
-            failure = Undelivered(attempt.hide(str(error)), final=error.final, wait=error.wait)
+            failure = Undelivered(_shown(str(error), attempt), final=error.final, wait=error.wait)
         except Exception as error:  # whatever a library raises: it was not said
-            failure = Undelivered(plain(attempt.hide(f"{type(error).__name__}: {error}"), _LONGEST))
+            failure = Undelivered(_shown(f"{type(error).__name__}: {error}", attempt))
         self._events.put((attempt, failure))
+
+
+def _shown(why: str, attempt: Attempt) -> str:
+    """One line without secrets: cut only after they were taken out, or a part of one could be left."""
+    return plain(attempt.hide(why), _LONGEST)
