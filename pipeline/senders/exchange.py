@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import logging
+import ssl
 from collections.abc import Mapping
 from datetime import datetime
+from functools import cache
 from importlib.metadata import version
 
 import httpx
@@ -41,11 +43,21 @@ def exchange(
     check_answer(status, said, retry_after=retry_after, now=now)
 
 
+@cache
+def _trusted() -> ssl.SSLContext:
+    """Read once: it takes longer than an exchange."""
+    return httpx.create_ssl_context()
+
+
+def _client() -> httpx.AsyncClient:
+    return httpx.AsyncClient(timeout=None, follow_redirects=False, verify=_trusted())
+
+
 async def _ask(
     method: str, url: str, content: bytes | None, headers: Mapping[str, str], timeout_s: float
 ) -> tuple[int, str, str | None]:
     said = b""
-    async with asyncio.timeout(timeout_s), httpx.AsyncClient(timeout=None, follow_redirects=False) as client:
+    async with asyncio.timeout(timeout_s), _client() as client:
         request = client.build_request(method, url, content=content, headers=headers)
         response = await client.send(request, stream=True)
         # The status is the answer; what comes after it may be cut off.

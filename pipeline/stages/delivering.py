@@ -99,7 +99,7 @@ class Delivering:
                 self._lanes.hear(0.1)
 
     def once(self) -> None:
-        """Try all that is due now once, and wait for it."""
+        """Try all that is due now once, and wait for it; time stands still meanwhile, so that it ends."""
         began = self._clock()
         while self._begin_all(began) or self._lanes.busy:
             if self._lanes.busy:  # else another monitor has taken the turns that were seen
@@ -109,10 +109,9 @@ class Delivering:
         """There may be something new to tell."""
         self._lanes.nudge()
 
-    def _begin_all(self, due_at: datetime) -> int:
+    def _begin_all(self, now: datetime) -> int:
         """Begin an attempt wherever the lane is free and there is something to tell; how many turns were seen."""
-        now = self._clock()
-        turns = self._with_database(partial(self._begin_due, due_at, now))
+        turns = self._with_database(partial(self._begin_due, now))
         if turns is None:
             self.told.waiting = {}
         for channel in self._channels.values():
@@ -124,11 +123,11 @@ class Delivering:
         """Try once; None where the database does not answer."""
         return attempt() if self._retry is None else self._retry(attempt, asks=("database",))
 
-    def _begin_due(self, due_at: datetime, now: datetime) -> int:
+    def _begin_due(self, now: datetime) -> int:
         self._store_all()
         free = [name for name in self._channels if name not in self._lanes.busy]
         with reading(self._engine).connect() as conn:
-            turns = outbox.due(conn, free, now=due_at, deployment=self._deployment)
+            turns = outbox.due(conn, free, now=now, deployment=self._deployment)
             waiting = outbox.waiting(conn, self._deployment)
         self.told.waiting = dict.fromkeys(self._channels, 0) | {name: w.count for name, w in waiting.items()}
         self._give_up_unknown(waiting, now)
