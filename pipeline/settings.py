@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from platformdirs import user_state_path
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -23,6 +24,9 @@ from pipeline.errors import UsageError
 _PREFIX = "OODWATCH_"
 
 CONFIG_FILE = "oodwatch.toml"
+
+#: Of a channel; what else stands there may be a secret, or hold one.
+_PUBLIC = frozenset({"name", "kind", "min_state", "events", "timeout_seconds", "interval_seconds"})
 
 
 class _Section(BaseModel):
@@ -105,6 +109,27 @@ class AlertSettings(_Section):
     reopen_hours: float = Field(24, ge=0)
 
 
+class ChannelSettings(_Section):
+    """A way to people. Addresses may hold keys, so they are secrets."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
+    kind: Literal["webhook", "alertmanager", "pagerduty", "apprise", "stdout"]
+    url: SecretStr | None = None
+    url_file: Path | None = None
+    secret_file: Path | None = None
+    min_state: Literal["shift", "warning", "critical"] = "warning"
+    events: Literal["all", "pages"] = "pages"
+    timeout_seconds: float = Field(10, gt=0, le=60)
+
+
+class DeadmanSettings(_Section):
+    """Who expects to hear from a monitor that works."""
+
+    url: SecretStr | None = None
+    url_file: Path | None = None
+    interval_seconds: float = Field(60, ge=1)
+
+
 class TickSettings(_Section):
     """How long ticks of each length are kept."""
 
@@ -146,6 +171,8 @@ class Settings(BaseSettings):
     monitor: MonitorSettings = MonitorSettings()
     detector: DetectorSettings = DetectorSettings()
     alerts: AlertSettings = AlertSettings()
+    channels: tuple[ChannelSettings, ...] = ()
+    deadman: DeadmanSettings = DeadmanSettings()
     ticks: TickSettings = TickSettings()
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()
@@ -197,10 +224,18 @@ def load_settings(**flags: Any) -> Settings:
         name = ".".join(str(part) for part in first["loc"])
         unknown = first["type"] == "extra_forbidden"
         said = "there is no such setting" if unknown else first["msg"]
-        value = "" if unknown else f" = {first.get('input')!r}"  # under an unknown name may stand a secret
+        value = "" if unknown or _may_be_secret(first) else f" = {first.get('input')!r}"
         raise UsageError(f"setting {name}{value}: {said}; see `oodwatch init` for all settings") from error
     except ValueError as error:  # TOML that does not parse
         raise UsageError(f"{_config_file()}: {error}") from error
+
+
+def _may_be_secret(error: ErrorDetails) -> bool:
+    """Whether what was given may hold a key: a channel's address, or a whole channel. Unknown names may, too."""
+    place, given = error["loc"], error.get("input")
+    return place[0] in ("channels", "deadman") and (
+        place[-1] not in _PUBLIC or not isinstance(given, str | int | float)
+    )
 
 
 def _refuse_misspelt(environment: Mapping[str, str]) -> None:
@@ -310,6 +345,21 @@ TEMPLATE = """\
 # repeat_hours = 4            # a critical that nobody has acknowledged is told again
 # max_page_age_hours = 2      # what speaks only of images older than this is listed, and told only if it goes on
 # reopen_hours = 24           # an alert that is back so soon goes on: told only where it is worse than before
+
+# Who is told of incidents; one such table for each channel. All of it is sent by the monitor, tried for 24 h.
+# [[channels]]
+# name = "on-call"
+# kind = "pagerduty"          # webhook, alertmanager, pagerduty, apprise, stdout
+# secret_file = "/run/secrets/pagerduty"   # PagerDuty's routing key; of a webhook the key that signs
+# url = "https://hooks.example.com/oodwatch"   # webhook; alertmanager: http://alertmanager:9093; an Apprise address
+# url_file = "/run/secrets/hook"           # instead of url, for it may hold a key
+# min_state = "warning"       # from which state on it is told: shift, warning, critical
+# events = "pages"            # all: also what only informs
+# timeout_seconds = 10
+
+[deadman]                     # asked with GET while the monitor's runs succeed: who no longer hears of it, calls
+# url = "https://hc.example.com/ping/..."  # or url_file
+# interval_seconds = 60
 
 [ticks]                       # how long the sums of a minute, five minutes, an hour, a day are kept
 # minute_days = 14

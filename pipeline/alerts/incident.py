@@ -147,10 +147,13 @@ class Channel:
     name: str
     min_state: str = "shift"  # shift, warning, critical: the least that it wants to hear of
     acknowledges: bool = False  # it can be told that somebody takes care
+    informed: bool = False  # it hears of everything that happens to an incident that it was told of
 
 
 def action_of(event: Event) -> Action:
     """What a channel is to do about an event."""
+    if not event.loud:
+        return "info"
     return "trigger" if event.kind in _TRIGGERS else _ACTIONS.get(event.kind, "info")
 
 
@@ -159,7 +162,7 @@ def told_to(event: Event, incident: Incident, channels: Sequence[Channel]) -> li
 
     An incident's end, and that somebody handles it, goes where its worst state was told.
     """
-    if not event.loud:
+    if not event.loud and (incident.told is None or incident.is_quiet):
         return []
     handled = action_of(event) == "acknowledge"
     beginning = action_of(event) == "trigger"
@@ -167,5 +170,6 @@ def told_to(event: Event, incident: Incident, channels: Sequence[Channel]) -> li
     return [
         channel.name
         for channel in channels
-        if height >= min(rank(channel.min_state), _MOST_ASKED) and (channel.acknowledges or not handled)
+        if (channel.informed or (event.loud and (channel.acknowledges or not handled)))
+        and height >= min(rank(channel.min_state), _MOST_ASKED)
     ]

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine
 
 from pipeline.alerts.acts import Act, handle
-from pipeline.alerts.incident import Event, Incident
+from pipeline.alerts.incident import Channel, Event, Incident
 from pipeline.alerts.lifecycle import Happened, Rules
 from pipeline.alerts.snapshot import Disk
 from pipeline.assembly.parts import existing_database
@@ -63,7 +63,16 @@ def alerting_of(settings: Settings) -> Alerting:
         max_page_age=timedelta(hours=alerts.max_page_age_hours),
         reopen=timedelta(hours=alerts.reopen_hours),
     )
-    return Alerting(rules, disk=_disk_of(settings))
+    channels = [
+        Channel(
+            channel.name,
+            channel.min_state,
+            acknowledges=channel.kind == "pagerduty",
+            informed=channel.events == "all",
+        )
+        for channel in settings.channels
+    ]
+    return Alerting(rules, channels, disk=_disk_of(settings))
 
 
 def decide(

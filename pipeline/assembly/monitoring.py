@@ -21,6 +21,7 @@ from apscheduler.schedulers.blocking import BlockingScheduler
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
+from pipeline.assembly.delivering import Deliveries
 from pipeline.assembly.detecting import Detectors
 from pipeline.assembly.handling import alerting_of
 from pipeline.assembly.operating import Operations
@@ -56,6 +57,7 @@ def run_monitor(
     RefusedError, after all else is done, where a reference cannot be judged.
     """
     clock = utc_now if now is None else lambda: now
+    deliveries = Deliveries(settings, clock)
     listen = "off" if once else settings.http.listen
     with Operations("monitor", name=owner_name(), listen=listen, stop=stop, patient=not once) as operations:
         opening = partial(open_database_of, settings, create=not once)
@@ -82,6 +84,7 @@ def run_monitor(
                 with translated_errors(engine.url):
                     _require_deployment(engine, settings.deployment)
                     monitor.run()
+                    deliveries.once(engine, monitor.work)
                 for name, why in detectors.refused.items():
                     raise RefusedError(f"deployment {name} is not judged: {why}")
             else:
@@ -90,7 +93,8 @@ def run_monitor(
                 say(
                     f"watching {settings.deployment or 'every deployment'}, a look every {interval.total_seconds():g} s"
                 )
-                _keep_running(monitor, beating, interval, stop)
+                with deliveries.beside(engine, monitor.work, stop, operations) as nudge:
+                    _keep_running(monitor, beating, interval, stop, nudge)
                 beating.farewell()
         finally:
             leader.resign()
@@ -157,7 +161,9 @@ class _Beating:
         }
 
 
-def _keep_running(monitor: Monitor, beating: _Beating, interval: timedelta, stop: threading.Event) -> None:
+def _keep_running(
+    monitor: Monitor, beating: _Beating, interval: timedelta, stop: threading.Event, nudge: Callable[[], None]
+) -> None:
     """The scheduled job, in this process alone; one run means everything that is due, so a missed one is no loss."""
     logging.getLogger("apscheduler").setLevel(logging.CRITICAL)  # what goes wrong is said once, below
     scheduler = BlockingScheduler(timezone="UTC")
@@ -167,6 +173,7 @@ def _keep_running(monitor: Monitor, beating: _Beating, interval: timedelta, stop
         beating()
         beating.retry(monitor.run, lambda: not stop.is_set(), asks=("database",))
         beating()
+        nudge()
 
     def hear(event: JobExecutionEvent) -> None:
         monitor.work.runs[_OUTCOMES[event.code]] += 1

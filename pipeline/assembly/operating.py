@@ -32,7 +32,7 @@ from pipeline.telemetry.probe import Address
 logger = logging.getLogger(__name__)
 
 #: Silence after which a thread is taken for stuck. The writer beats while it tries a database again.
-SILENCE_LIMITS_S = {"poll": 60.0, "model": 600.0, "writer": 600.0, "monitor": 600.0}
+SILENCE_LIMITS_S = {"poll": 60.0, "model": 600.0, "writer": 600.0, "monitor": 600.0, "delivery": 600.0}
 HEARTBEAT_INTERVAL_S = 10.0
 FORGOTTEN_AFTER = timedelta(days=1)
 

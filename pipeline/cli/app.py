@@ -21,6 +21,7 @@ from pipeline.cli import (
     finetuning,
     model,
     monitoring,
+    notifying,
     operations,
     retraining,
     run,
@@ -74,6 +75,11 @@ baseline_commands.command("show")(baseline.show)
 baseline_commands.command("accept")(baseline.accept)
 baseline_commands.command("revoke")(baseline.revoke)
 app.add_typer(baseline_commands, name="baseline", rich_help_panel="Detect")
+notify_commands = typer.Typer(help="Who is told: try the channels, look at the outbox.", no_args_is_help=True)
+notify_commands.command("test")(notifying.try_out)
+notify_commands.command("list")(notifying.list_channels)
+notify_commands.command("schema")(notifying.show_schema)
+app.add_typer(notify_commands, name="notify", rich_help_panel="Administer")
 topic_commands = typer.Typer(help="Make or check the topic of a Kafka source.", no_args_is_help=True)
 topic_commands.command("ensure")(topics.ensure)
 app.add_typer(topic_commands, name="topics", rich_help_panel="Administer")

@@ -117,10 +117,10 @@ def store(
         incident = stored(one.incident)
         event = replace(one.event, incident_id=incident.id)
         events.append(event)
-        payload = alerting.compose(conn, deployment, incident, event) if event.loud else None
+        channels = told_to(event, incident, alerting.channels)
+        payload = alerting.compose(conn, deployment, incident, event) if event.loud or channels else None
         key = add_event(conn, event, _alert_of(event, incident), payload)
         if payload is not None:
-            channels = told_to(event, incident, alerting.channels)
             enqueue(conn, key, incident.id, action_of(event), {**payload, "transition": key}, channels, now)
     return events
 

@@ -1,0 +1,1 @@
+"""Channels: each says one notification to one receiver, and raises where that has not taken it."""
