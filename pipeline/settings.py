@@ -105,6 +105,12 @@ class TickSettings(_Section):
     day_days: float = Field(3650, gt=0)
 
 
+class AlertSettings(_Section):
+    """What people are told, and where they can look."""
+
+    dashboard_url: str | None = Field(None, pattern=r"^https?://\S+$")
+
+
 class HttpSettings(_Section):
     """Where probes and scrapes are answered."""
 
@@ -137,6 +143,7 @@ class Settings(BaseSettings):
     monitor: MonitorSettings = MonitorSettings()
     detector: DetectorSettings = DetectorSettings()
     ticks: TickSettings = TickSettings()
+    alerts: AlertSettings = AlertSettings()
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()
 
@@ -300,6 +307,9 @@ TEMPLATE = """\
 # five_minute_days = 90
 # hour_days = 730
 # day_days = 3650
+
+[alerts]
+# dashboard_url = "https://oodwatch.example.com"         # where links in alerts lead
 
 [http]
 # listen = "127.0.0.1:9108"   # /livez, /readyz, /metrics, /version; 0.0.0.0:9108 for other machines, or "off"

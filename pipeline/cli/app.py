@@ -25,6 +25,7 @@ from pipeline.cli import (
     run,
     simulating,
     topics,
+    why,
 )
 from pipeline.errors import EnvironmentFault, OodwatchError, masked
 
@@ -51,6 +52,7 @@ PANELS: dict[str, dict[str, Callable[..., Any]]] = {
     },
     "Run": {"produce": data.produce, "worker": run.worker, "monitor": monitoring.monitor},
     "Detect": {"replay": detection.replay, "simulate": simulating.simulate},
+    "Understand": {"why": why.why, "mark": why.mark, "marks": why.marks, "labels": why.labels},
     "Repair": {"finetune": finetuning.finetune, "retrain-head": retraining.retrain_head},
     "Look": {"ledger": data.ledger, "dead-letters": data.dead_letters, "health": operations.health},
     "Administer": {"doctor": operations.doctor, "init": admin.init, "migrate": admin.migrate, "forget": data.forget},

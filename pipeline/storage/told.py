@@ -1,0 +1,107 @@
+"""Incidents as they are asked about: read again, with their alerts and what happened last."""
+
+from typing import NamedTuple
+
+from sqlalchemy import Connection, select
+
+from pipeline.alerts.incident import Alert, Event, Incident
+from pipeline.errors import UsageError
+from pipeline.storage.alert_schema import AlertRow, IncidentEventRow, IncidentRow
+from pipeline.storage.monitoring import Watched
+from pipeline.storage.schema import DeploymentRow
+
+_ALERT = (
+    "id",
+    "signal",
+    "segment",
+    "reference_id",
+    "state",
+    "peak",
+    "provisional",
+    "onset",
+    "share",
+    "low",
+    "high",
+    "k",
+    "n",
+    "detail",
+    "raised_at",
+    "updated_at",
+    "resolved_at",
+)
+_INCIDENT = (
+    "id",
+    "deployment_id",
+    "kind",
+    "handling",
+    "handled_until",
+    "handled_by",
+    "exception",
+    "onset",
+    "state",
+    "peak",
+    "provisional",
+    "opened_at",
+    "resolved_at",
+)
+
+
+class Told(NamedTuple):
+    """One incident and its newest event."""
+
+    deployment: Watched
+    incident: Incident
+    event: Event | None
+    event_id: int | None
+
+
+def read_incident(conn: Connection, incident_id: int | None) -> Told:
+    """The named incident, else the newest that is open, else the newest.
+
+    Raises UsageError where there is none.
+    """
+    statement = select(*(getattr(IncidentRow, name) for name in _INCIDENT))
+    if incident_id is not None:
+        statement = statement.where(IncidentRow.id == incident_id)
+    newest_open = (IncidentRow.resolved_at.is_not(None), IncidentRow.id.desc())
+    row = conn.execute(statement.order_by(*newest_open).limit(1)).one_or_none()
+    if row is None:
+        known = conn.scalars(select(IncidentRow.id).order_by(IncidentRow.id.desc()).limit(5)).all()
+        asked = "there is no incident" if incident_id is None else f"no incident has number {incident_id}"
+        raise UsageError(f"{asked}; the newest: {', '.join(map(str, known)) or 'none yet'}")
+    alerts = conn.execute(
+        select(*(getattr(AlertRow, name) for name in _ALERT))
+        .where(AlertRow.incident_id == row.id)
+        .order_by(AlertRow.id)
+    )
+    incident = Incident(**row._mapping, alerts=tuple(Alert(*alert) for alert in alerts))
+    return Told(_deployment(conn, incident.deployment_id), incident, *_newest_event(conn, incident))
+
+
+def _deployment(conn: Connection, key: int) -> Watched:
+    columns = select(DeploymentRow.id, DeploymentRow.name, DeploymentRow.reference_id)
+    return Watched(*conn.execute(columns.where(DeploymentRow.id == key)).one())
+
+
+def _newest_event(conn: Connection, incident: Incident) -> tuple[Event | None, int | None]:
+    row = conn.execute(
+        select(
+            IncidentEventRow.id,
+            IncidentEventRow.alert_id,
+            IncidentEventRow.transition_id,
+            IncidentEventRow.at,
+            IncidentEventRow.kind,
+            IncidentEventRow.from_state,
+            IncidentEventRow.to_state,
+            IncidentEventRow.who,
+            IncidentEventRow.why,
+        )
+        .where(IncidentEventRow.incident_id == incident.id)
+        .order_by(IncidentEventRow.id.desc())
+        .limit(1)
+    ).one_or_none()
+    if row is None:
+        return None, None
+    of = next((alert.key for alert in incident.alerts if alert.id == row.alert_id), None)
+    said = (row.at, row.kind, row.from_state, row.to_state, row.who, row.why)
+    return Event(incident.id, of, row.transition_id, *said), row.id

@@ -1,0 +1,299 @@
+"""A digit reader, its normal traffic and a baseline, prepared once; then one fault each on a copy of them.
+
+Everything runs in this process: the worker drains a spool into SQLite, the monitor's stages judge it, with a
+clock that follows the images.
+"""
+
+import io
+import shutil
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from sqlalchemy import Engine, insert, select
+
+from pipeline.alerts.incident import Event
+from pipeline.assembly.accepting import accept_baseline
+from pipeline.assembly.answering import composer_of
+from pipeline.assembly.calibrating import run_calibration
+from pipeline.assembly.detecting import Detectors
+from pipeline.assembly.working import run_worker
+from pipeline.demo import digits
+from pipeline.ingest.image_files import find_images
+from pipeline.ingest.source import NewRecord
+from pipeline.ingest.spool import Spool
+from pipeline.models.packaging import make_package
+from pipeline.models.preprocessing import Preprocessing
+from pipeline.monitor import Monitor
+from pipeline.records import Pixels, utc_now
+from pipeline.settings import HttpSettings, Settings, SourceSettings, load_settings
+from pipeline.storage.alert_schema import AlertRow, IncidentRow
+from pipeline.storage.engine import open_database, reading
+from pipeline.storage.marks import add_mark
+from pipeline.storage.schema import TransitionRow
+from pipeline.storage.told import read_incident
+from tests.causes.pictures import DAMAGES, of_classes, shifted, strangers, tinted
+from tests.monitored import LIMITS, MINUTE, Alone
+
+CAMERAS = ("north", "south", "east")
+PER_MINUTE = 24
+ACCEPTED_MINUTES, CLEAN_MINUTES, FAULT_MINUTES = 300, 5, 25
+_SEED = 5
+_RANKS = ("ok", "shift", "warning", "critical")
+
+Pool = Sequence[bytes]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What goes wrong at the onset, and which cause is the right one."""
+
+    name: str
+    cause: str
+    pool: str = "normal"
+    share: float = 1.0  # of the images of these cameras
+    cameras: tuple[str, ...] = CAMERAS
+    rate: float = 1.0  # times the normal one
+    model: str = "first"
+    mark: str | None = None  # that people make a few minutes before
+
+
+FAULTS = (
+    Fault("fog", "lens", "fog", cameras=("east",)),
+    Fault("dark", "lens", "dark", cameras=("north",)),
+    Fault("frozen", "frozen", "frozen", cameras=("east",)),
+    Fault("channel swap", "pipeline", "channel swap"),
+    Fault("resize change", "pipeline", "resize", mark="deploy v12"),
+    Fault("new class", "new_class", "strangers", 0.5, ("east",)),
+    Fault("class mix", "class_mix", "ones and sevens", 0.8),
+    Fault("model swap", "model", model="second"),
+    Fault("traffic stop", "traffic", rate=0),
+    Fault("flood", "traffic", rate=4),
+)
+
+
+@dataclass(frozen=True)
+class Played:
+    """What a fault came to."""
+
+    fault: Fault
+    payload: Mapping[str, Any]
+    raised: Sequence[str]  # streams
+
+    @property
+    def place(self) -> int | None:
+        """Of the right cause, from 1; None: it is not on the card."""
+        kinds = [cause["kind"] for cause in self.payload["cause"]]
+        return kinds.index(self.fault.cause) + 1 if self.fault.cause in kinds else None
+
+
+@dataclass(frozen=True)
+class World:
+    """Where everything is, with the clean traffic behind it."""
+
+    home: Path
+    pools: Mapping[str, Pool]
+    begin: datetime  # event time of the first image
+
+    @property
+    def onset(self) -> datetime:
+        return self.begin + (ACCEPTED_MINUTES + CLEAN_MINUTES) * MINUTE
+
+    def settings(self, home: Path, model: str = "first") -> Settings:
+        return load_settings(
+            database=f"sqlite:///{home / 'oodwatch.db'}",
+            source=SourceSettings(url=f"spool:{home}/images"),
+            model=self.home / model / "digits",
+            deployment="digits",
+            http=HttpSettings(listen="off"),
+        )
+
+    def play(self, fault: Fault) -> Played:
+        """The fault on a copy of the world, up to the answer."""
+        home = self.home / fault.name.replace(" ", "-")
+        home.mkdir()
+        shutil.copy(self.home / "oodwatch.db", home)
+        shutil.copytree(self.home / "images", home / "images")
+        settings = self.settings(home, fault.model)
+        end = self.onset + FAULT_MINUTES * MINUTE
+        if fault.rate:
+            self._send(home, fault, self.onset, FAULT_MINUTES + 2)
+            drain(settings)
+        engine = open_database(settings.database_url)
+        if fault.mark is not None:
+            with engine.begin() as conn:
+                add_mark(conn, at=self.onset - 4 * MINUTE, text=fault.mark, who="ann", deployment_id=None, now=end)
+        judge(engine, settings, end + timedelta(seconds=40))
+        raised = _open_incident(engine, self.onset, end)
+        with reading(engine).connect() as conn:
+            deployment, incident, _, _ = read_incident(conn, None)
+            event = Event(incident.id, None, None, end, "raise", "ok", incident.state, "monitor", "")
+            payload = composer_of(settings)(conn, deployment, incident, event)
+        engine.dispose()
+        return Played(fault, payload, raised)
+
+    def _send(self, home: Path, fault: Fault, start: datetime, minutes: int) -> None:
+        send(
+            home, lambda camera: fault.pool if camera in fault.cameras else "normal", self.pools, start, minutes, fault
+        )
+
+
+def prepare(home: Path) -> World:
+    """Two readers, a reference each, five hours of normal traffic, and its acceptance as a baseline."""
+    torch.set_num_threads(1)
+    rng = np.random.default_rng(_SEED)
+    images = digits.load_images()
+    yesterday = utc_now() - timedelta(days=2)
+    begin = yesterday.replace(hour=5, minute=20, second=0, microsecond=0)
+    world = World(home, _pools(images, rng), begin)
+    settings = world.settings(home)
+    scans = np.concatenate([images.train, images.train])
+    _make_reader(home / "first", images, tinted(shifted(scans, rng), rng), epochs=8)
+    _calibrate(settings, home / "normal", tinted(shifted(np.concatenate([images.calibrate] * 4), rng), rng), images)
+    quiet = Fault("", "")
+    accepted = begin + ACCEPTED_MINUTES * MINUTE
+    engine = open_database(settings.database_url)
+    for start, minutes in ((begin, ACCEPTED_MINUTES), (accepted, CLEAN_MINUTES)):
+        send(home, lambda camera: "normal", world.pools, start, minutes, quiet)
+        drain(settings)
+        judge(engine, settings, start + (minutes + 0.2) * MINUTE)
+        if start == begin:  # a baseline begins to count with the next minutes
+            accept_baseline(settings, begin, accepted, name="ann", reason="clean", force=True)
+    engine.dispose()
+    _make_reader(home / "second", images, tinted(images.train, rng), epochs=3)
+    return world
+
+
+def second_reference(world: World) -> None:
+    """The other reader's reference, from pictures of more contrast than those of the traffic: a careless swap."""
+    images = digits.load_images()
+    pixels = tinted(images.calibrate, np.random.default_rng(_SEED + 1)).astype(np.float64)
+    hard = np.clip((pixels - 110) * 1.6 + 110, 0, 255).astype(np.uint8)
+    _calibrate(world.settings(world.home, "second"), world.home / "hard", hard, images)
+
+
+def drain(settings: Settings) -> None:
+    """All that waits, through a worker."""
+    run_worker(settings, start_at="earliest", drain=True, stop=threading.Event())
+
+
+def judge(engine: Engine, settings: Settings, now: datetime) -> None:
+    """Everything that is due at that time."""
+    Monitor(engine, Alone(), Detectors(engine, settings), LIMITS, clock=lambda: now).run()
+
+
+def send(
+    home: Path,
+    pool_of: Callable[[str], str],
+    pools: Mapping[str, Pool],
+    start: datetime,
+    minutes: int,
+    fault: Fault,
+) -> None:
+    """Evenly spaced images, the cameras in turn, each picture drawn anew."""
+    rng = np.random.default_rng((_SEED, minutes))
+    per_minute = round(PER_MINUTE * (fault.rate or 1))
+    records = []
+    for i in range(minutes * per_minute):
+        camera = CAMERAS[i % len(CAMERAS)]
+        name = pool_of(camera)
+        pool = pools[name if rng.random() < fault.share else "normal"]
+        at = start + i * MINUTE / per_minute
+        headers = {"segment": camera, "ce_time": at.isoformat(), "id": f"{at.timestamp():.0f}-{i}"}
+        value = pool[int(rng.integers(len(pool)))]
+        records.append(NewRecord(value, headers=tuple((key, text.encode()) for key, text in headers.items())))
+    spool = Spool(home, "images", partitions=1)
+    spool.append(records)
+    spool.close()
+
+
+def _pools(images: digits.DemoImages, rng: np.random.Generator) -> dict[str, Pool]:
+    normal = tinted(shifted(images.stream, rng), rng)
+    pools = {"normal": normal, "strangers": strangers(images, rng), "frozen": normal[:1]}
+    pools["ones and sevens"] = normal[of_classes(images.stream_labels, (1, 7))]
+    pools |= {name: damage(normal, rng) for name, damage in DAMAGES.items()}
+    return {name: [_png(picture) for picture in pixels] for name, pixels in pools.items()}
+
+
+def _make_reader(home: Path, images: digits.DemoImages, pixels: Pixels, *, epochs: int) -> None:
+    home.mkdir()
+    labels = np.concatenate([images.train_labels] * (len(pixels) // len(images.train_labels)))
+    lesson = digits.DemoImages(
+        pixels, labels, images.calibrate, images.calibrate_labels, images.stream, images.stream_labels, images.cats
+    )
+    torch.save(digits.train(lesson, epochs=epochs), home / "weights.pt")
+    (home / "classes.txt").write_text("\n".join(digits.CLASSES))
+    half = (0.5, 0.5, 0.5)
+    make_package(
+        home / "digits",
+        architecture="pipeline.demo.digits:digit_reader",
+        weights=home / "weights.pt",
+        classes=home / "classes.txt",
+        head="head",
+        preprocessing=Preprocessing(digits.INPUT_SIZE, digits.INPUT_SIZE, mean=half, std=half),
+    )
+
+
+def _calibrate(settings: Settings, folder: Path, pixels: Pixels, images: digits.DemoImages) -> None:
+    times = len(pixels) // len(images.calibrate_labels)
+    digits.write_images(pixels, folder, np.concatenate([images.calibrate_labels] * times))
+    files = [(file.path, file.parent) for file in find_images([folder])]
+    run_calibration(settings, files, target_fpr=0.05, temperature=1.0, representative=True)
+
+
+def _png(picture: Pixels) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(picture).save(out, "PNG")
+    return out.getvalue()
+
+
+def _open_incident(engine: Engine, onset: datetime, now: datetime) -> list[str]:
+    """One incident with an alert for each stream that was raised since; its onset is the earliest that they say."""
+    with engine.begin() as conn:
+        rows = conn.execute(
+            select(TransitionRow.__table__)
+            .where(TransitionRow.decided_at > onset + MINUTE, TransitionRow.state.in_(_RANKS[1:]))
+            .order_by(TransitionRow.id)
+        ).all()
+        newest = {row.stream: row for row in rows}
+        assert newest, "nothing was raised"
+        top = max((row.state for row in newest.values()), key=_RANKS.index)
+        first = min(row.onset for row in newest.values() if row.onset is not None)
+        key = conn.execute(
+            insert(IncidentRow)
+            .values(
+                deployment_id=rows[0].deployment_id,
+                kind="shift",
+                handling="open",
+                onset=first,
+                state=top,
+                peak=top,
+                provisional=True,
+                opened_at=now,
+            )
+            .returning(IncidentRow.id)
+        ).scalar_one()
+        conn.execute(insert(AlertRow), [_alert(key, row, now) for row in newest.values()])
+    return list(newest)
+
+
+def _alert(incident: int, row: Any, now: datetime) -> dict[str, Any]:
+    signal, _, segment = row.stream.partition(":")
+    signal = "fraction" if signal in {"pooled", "segment"} else signal
+    same = ("deployment_id", "reference_id", "state", "provisional", "onset", "share", "low", "high", "k", "n")
+    return {
+        **{name: getattr(row, name) for name in same},
+        "incident_id": incident,
+        "signal": signal,
+        "segment": segment,
+        "peak": row.state,
+        "detail": row.leading,
+        "raised_at": now,
+        "updated_at": now,
+    }
