@@ -59,7 +59,6 @@ class Names:
     """What things are called."""
 
     deployment: str
-    model: str
     model_id: str
     reference: str
     baseline: int | None  # its version
@@ -124,8 +123,9 @@ def payload(answer: Answer, event: Event, event_id: int | None = None) -> dict[s
         "handled_by": incident.handled_by,
         "handled_until": None if incident.handled_until is None else _iso(incident.handled_until),
         "deployment": names.deployment,
-        "model": {"name": names.model, "id": names.model_id},
-        "reference": {"name": names.reference, "baseline": names.baseline},
+        "model": names.model_id,
+        "reference": names.reference,
+        "baseline": names.baseline,
         "segment": None if lead is None else lead.segment or None,
         "alerts": [_alert(alert) for alert in incident.open_alerts],
         "window": {"from": _iso(answer.window[0]), "to": _iso(answer.window[1])},
@@ -139,6 +139,7 @@ def payload(answer: Answer, event: Event, event_id: int | None = None) -> dict[s
         "n_effective": None if value is None else value.n_effective,
         "onset": _iso(incident.onset),
         "attribution": _attribution(answer.attribution),
+        "attribution_of": None if answer.attribution is None else answer.attribution.of,
         "cause": [
             {"kind": cause.kind, "title": cause.title, "score": round(cause.score, 3), "evidence": list(cause.evidence)}
             for cause in answer.causes
@@ -182,14 +183,12 @@ def _alert(alert: Alert) -> dict[str, Any]:
     }
 
 
-def _attribution(found: Attribution | None) -> dict[str, Any] | None:
+def _attribution(found: Attribution | None) -> list[dict[str, Any]]:
+    """Shares of segments, which sum to 1, and then of classes, which do so too."""
     if found is None:
-        return None
-    return {
-        "of": found.of,
-        "segments": [_share("segment", one) for one in found.segments],
-        "classes": [_share("class", one) for one in found.classes],
-    }
+        return []
+    of_segments = [_share("segment", one) for one in found.segments]
+    return of_segments + [_share("class", one) for one in found.classes]
 
 
 def _share(what: str, one: Share) -> dict[str, Any]:

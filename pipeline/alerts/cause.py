@@ -14,8 +14,8 @@ all = share of segments that changed:
     pipeline   the clearest of: other image sizes; scores moved (h) while brightness, contrast and sharpness did not,
                and the images below the threshold moved too; times .6 + .4·all, as what all segments share is no lens;
                more where the scores resemble damage on the card that a pipeline does
-    new class  ramp(f; .02, .15), less where lens or size explain it, or where unflagged images moved as well:
-               new content comes beside what was there before
+    new class  ramp(f; .02, .15), less where lens, size or damage of the card explain it, or where unflagged images
+               moved as well: new content comes beside what was there before
     class mix  ramp(y; .08, .35), less where flags rose, or where properties moved further than classes
     model      the model or its reference changed within an hour of the onset
     traffic    ramp(|log₂(rate now/before)|; .4, 1.5)
@@ -151,6 +151,8 @@ def _pipeline(evidence: Evidence, found: Signs, lens: Cause) -> Cause:
 def _new_class(evidence: Evidence, found: Signs, lens: Cause) -> Cause:
     score = ramp(found.flags, 0.02, 0.15) * (1 - 0.8 * lens.score) * (1 - 0.8 * found.moves["size"].moved)
     score *= 1 - 0.6 * ramp(found.below, 0.1, 0.3)
+    if found.like is not None:
+        score *= 1 - 0.5 * found.like[1]
     said = [f"{evidence.now.flag_share:.1%} of the images are flagged as unusual; normally {evidence.normal:.1%}"]
     if found.flags > 0 and found.below < 0.1:
         said.append(f"the other images score as before (distance {found.below:.2f} of 1)")

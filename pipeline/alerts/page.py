@@ -54,11 +54,11 @@ def _lines(payload: Mapping[str, Any]) -> Iterator[str]:
     yield headline(payload)
     yield ""
     yield f"incident {payload['incident']} of {payload['deployment']}, {payload['kind']} at {payload['at']}"
-    yield f"  model {payload['model']['id']}, reference {payload['reference']['name']}{_baseline(payload)}"
+    yield f"  model {payload['model']}, reference {payload['reference']}{_baseline(payload)}"
     for alert in payload["alerts"]:
         where = alert["segment"] or "all traffic"
         yield f"  {alert['state']}: {_SIGNALS.get(alert['signal'], alert['signal'])} of {where}, since {alert['onset']}"
-    yield from _where(payload["attribution"])
+    yield from _where(payload)
     yield from _why(payload)
     yield from _matters(payload["matters"])
     yield from _trust(payload)
@@ -84,18 +84,17 @@ def _value(payload: Mapping[str, Any]) -> str:
 
 
 def _baseline(payload: Mapping[str, Any]) -> str:
-    version = payload["reference"]["baseline"]
+    version = payload["baseline"]
     return ", no accepted traffic" if version is None else f", baseline {version}"
 
 
-def _where(found: Mapping[str, Any] | None) -> Iterator[str]:
-    if found is None or not (found["segments"] or found["classes"]):
-        return
-    yield f"where: {found['of']}"
-    for what in ("segment", "class"):
-        for one in found["classes" if what == "class" else "segments"]:
-            now = "" if one["value"] is None else f", now {one['value']:.1%}, normally {one['normal']:.1%}"
-            yield f"  {one['share']:4.0%} {what} {one[what]}: {one['excess']:,.0f} images{now}"
+def _where(payload: Mapping[str, Any]) -> Iterator[str]:
+    if payload["attribution"]:
+        yield f"where: {payload['attribution_of']}"
+    for one in payload["attribution"]:
+        what = "segment" if "segment" in one else "class"
+        now = "" if one["value"] is None else f", now {one['value']:.1%}, normally {one['normal']:.1%}"
+        yield f"  {one['share']:4.0%} {what} {one[what]}: {one['excess']:,.0f} images{now}"
 
 
 def _why(payload: Mapping[str, Any]) -> Iterator[str]:

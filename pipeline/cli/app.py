@@ -22,6 +22,7 @@ from pipeline.cli import (
     monitoring,
     operations,
     retraining,
+    rules,
     run,
     simulating,
     topics,
@@ -68,6 +69,10 @@ baseline_commands.command("show")(baseline.show)
 baseline_commands.command("accept")(baseline.accept)
 baseline_commands.command("revoke")(baseline.revoke)
 app.add_typer(baseline_commands, name="baseline", rich_help_panel="Detect")
+rule_commands = typer.Typer(help="Rules and dashboards of other tools.", no_args_is_help=True)
+rule_commands.command("export")(rules.export)
+rule_commands.callback()(lambda: None)
+app.add_typer(rule_commands, name="rules", rich_help_panel="Administer")
 topic_commands = typer.Typer(help="Make or check the topic of a Kafka source.", no_args_is_help=True)
 topic_commands.command("ensure")(topics.ensure)
 app.add_typer(topic_commands, name="topics", rich_help_panel="Administer")

@@ -86,7 +86,7 @@ class Composer:
             start,
             end,
         )
-        names = Names(deployment.name, reference.model_name, reference.model_id, reference.name, version)
+        names = Names(deployment.name, reference.model_id, reference.name, version)
         levels = (self.warning, self.critical)
         if incident.kind != "shift":
             return about.of_health(names, levels, self.dashboard_url)

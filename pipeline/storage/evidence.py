@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Integer, and_, func, or_, select, type_coerce
 
 from pipeline.shift.covering import Stretch
 from pipeline.shift.folding import POOLED
@@ -141,7 +141,7 @@ def outcomes(
 def label_sums(conn: Connection, deployment_id: int, start: datetime, end: datetime) -> list[LabelSums]:
     """Late labels of images with start <= event time < end."""
     rows = conn.execute(
-        select(LabelRow.segment_id, LabelRow.is_ood, func.count(), func.sum(LabelRow.is_right))
+        select(LabelRow.segment_id, LabelRow.is_ood, func.count(), func.sum(type_coerce(LabelRow.is_right, Integer)))
         .where(LabelRow.deployment_id == deployment_id, LabelRow.event_time >= start, LabelRow.event_time < end)
         .group_by(LabelRow.segment_id, LabelRow.is_ood)
         .order_by(LabelRow.segment_id, LabelRow.is_ood)

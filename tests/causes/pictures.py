@@ -8,7 +8,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from pipeline.demo.digits import DemoImages
-from pipeline.records import Pixels
+from pipeline.records import Float64s, Pixels
 
 SIDE = 32
 #: Cold paper, warm ink: the mean colour is nearly grey, as of most scenes.
@@ -23,19 +23,24 @@ def tinted(pixels: Pixels, rng: np.random.Generator) -> Pixels:
     ink = small[..., None] / 255.0
     light = rng.uniform(0.85, 1.15, (len(small), 1, 1, 1))
     coloured = (_PAPER + ink * (_INK - _PAPER)) * light + rng.normal(0, 4, (*small.shape, 3))
-    return np.clip(np.rint(coloured), 0, 255).astype(np.uint8)
+    return _pixels(coloured)
 
 
 def shifted(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    """The same scans one more time, moved by a pixel: more pictures for a calibration."""
+    """The same scans one more time, moved a little: more pictures for a calibration."""
     steps = rng.integers(-3, 4, (len(pixels), 2))
-    return np.stack([np.roll(one, tuple(step), axis=(0, 1)) for one, step in zip(pixels, steps, strict=True)])
+    moved: Pixels = np.stack([np.roll(one, tuple(step), (0, 1)) for one, step in zip(pixels, steps, strict=True)])
+    return moved
+
+
+def _pixels(values: Float64s) -> Pixels:
+    return np.asarray(np.clip(np.rint(values), 0, 255), np.uint8)
 
 
 def _fog(images: Pixels, rng: np.random.Generator) -> Pixels:
     veil = 200.0
     hazy = gaussian_filter(images.astype(np.float64), sigma=(0, 0.7, 0.7, 0)) * 0.4 + veil * 0.6
-    return np.clip(np.rint(hazy), 0, 255).astype(np.uint8)
+    return _pixels(hazy)
 
 
 def _dark(images: Pixels, rng: np.random.Generator) -> Pixels:
