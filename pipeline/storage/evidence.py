@@ -129,7 +129,7 @@ def outcomes(
                 ScoreRow.event_time < start + (at + 1) * step,
                 ScoreRow.stream_id.in_(streams),
                 ScoreRow.reference_id == reference_id,
-                ScoreRow.drill.is_(False),
+                ScoreRow.drill == 0,
             )
             .order_by(ScoreRow.event_time)
             .limit(limit // _SLICES)

@@ -1,6 +1,5 @@
 """Ten synthetic faults on real images, through worker and monitor: the right cause is among the first two."""
 
-
 import pytest
 
 from pipeline.alerts.page import page
