@@ -111,19 +111,24 @@ def _lens(evidence: Evidence, found: Signs) -> Cause:
     looks = {
         "darker": brightness.down,
         "brighter": brightness.up,
-        "hazy": min(contrast.down, sharpness.down, colour.down if colour.before > _COLOURLESS else 1.0),
+        "hazy": min(contrast.down, sharpness.down, colour.down if colour.before > _COLOURLESS else 1.0)
+        * (1 - brightness.down),  # what is dark has less of everything
         "less sharp": max(0.0, sharpness.down - contrast.down) * (1 - contrast.up),
     }
-    what = max(looks, key=lambda name: looks[name])
-    score = ramp(looks[what], 0.1, 0.6) * (1 - found.moves["size"].moved)
+    most = max(looks.values())
+    what = [name for name, look in looks.items() if look >= 0.5 * most]
+    score = ramp(most, 0.1, 0.6) * (1 - found.moves["size"].moved)
     if found.like is not None and found.like[0] in _PIPELINE_DAMAGE:
         score *= 1 - 0.6 * found.like[1]
     if evidence.segments > 1:
         score *= 1 - 0.3 * found.everywhere
     # What is no exposure takes away: a lens brings no detail and no colour that was not there.
-    if what in {"hazy", "less sharp"}:
+    if not {"darker", "brighter"} & {*what}:
         score *= 1 - 0.7 * max(sharpness.up, colour.up)
-    said = [f"the images are {what}", *_moved(found, ("brightness", "contrast", "sharpness", "colourfulness"))]
+    said = [
+        f"the images are {' and '.join(what)}",
+        *_moved(found, ("brightness", "contrast", "sharpness", "colourfulness")),
+    ]
     if (like := _resembles(found, _LENS_DAMAGE)) is not None:
         said.append(like)
     return Cause("lens", score, (*said, _where(evidence)))
@@ -222,7 +227,9 @@ def _moved(found: Signs, names: tuple[str, ...]) -> Iterator[str]:
         if move.moved < 0.1:
             continue
         ways = "higher" if move.direction > 0.5 else "lower" if move.direction < -0.5 else "elsewhere"
-        medians = f"median {move.before:.3g} → {move.now:.3g}"
+        medians = "median " + " → ".join(
+            f"{one:,.0f}" if one >= 100 else f"{one:.3g}" for one in (move.before, move.now)
+        )
         yield f"{name} lies {ways} for at least {move.moved:.0%} of the images ({medians})"
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
@@ -63,8 +62,3 @@ DAMAGES: Mapping[str, Damage] = {"fog": _fog, "dark": _dark, "channel swap": _sw
 def strangers(images: DemoImages, rng: np.random.Generator) -> Pixels:
     """What the reader has never seen, in the same colours: pieces of a cat."""
     return tinted(images.cats, rng)
-
-
-def of_classes(labels: NDArray[np.int64], classes: tuple[int, ...]) -> NDArray[np.int64]:
-    """Which pictures show one of these digits."""
-    return np.flatnonzero(np.isin(labels, classes))

@@ -1,4 +1,4 @@
-"""A digit reader, its normal traffic and a baseline, prepared once; then one fault each on a copy of them.
+"""A model, its normal traffic and a baseline, prepared once; then one fault each on a copy of them.
 
 Everything runs in this process: the worker drains a spool into SQLite, the monitor's stages judge it, with a
 clock that follows the images.
@@ -24,12 +24,9 @@ from pipeline.assembly.answering import composer_of
 from pipeline.assembly.calibrating import run_calibration
 from pipeline.assembly.detecting import Detectors
 from pipeline.assembly.working import run_worker
-from pipeline.demo import digits
 from pipeline.ingest.image_files import find_images
 from pipeline.ingest.source import NewRecord
 from pipeline.ingest.spool import Spool
-from pipeline.models.packaging import make_package
-from pipeline.models.preprocessing import Preprocessing
 from pipeline.monitor import Monitor
 from pipeline.records import Pixels, utc_now
 from pipeline.settings import HttpSettings, Settings, SourceSettings, load_settings
@@ -38,7 +35,8 @@ from pipeline.storage.engine import open_database, reading
 from pipeline.storage.marks import add_mark
 from pipeline.storage.schema import TransitionRow
 from pipeline.storage.told import read_incident
-from tests.causes.pictures import DAMAGES, of_classes, shifted, strangers, tinted
+from tests.causes.casts import Cast
+from tests.causes.pictures import DAMAGES
 from tests.monitored import LIMITS, MINUTE, Alone
 
 CAMERAS = ("north", "south", "east")
@@ -71,7 +69,7 @@ FAULTS = (
     Fault("channel swap", "pipeline", "channel swap"),
     Fault("resize change", "pipeline", "resize", mark="deploy v12"),
     Fault("new class", "new_class", "strangers", 0.5, ("east",)),
-    Fault("class mix", "class_mix", "ones and sevens", 0.8),
+    Fault("class mix", "class_mix", "few classes", 0.8),
     Fault("model swap", "model", model="second"),
     Fault("traffic stop", "traffic", rate=0),
     Fault("flood", "traffic", rate=4),
@@ -98,6 +96,7 @@ class World:
     """Where everything is, with the clean traffic behind it."""
 
     home: Path
+    cast: Cast
     pools: Mapping[str, Pool]
     begin: datetime  # event time of the first image
 
@@ -109,8 +108,8 @@ class World:
         return load_settings(
             database=f"sqlite:///{home / 'oodwatch.db'}",
             source=SourceSettings(url=f"spool:{home}/images"),
-            model=self.home / model / "digits",
-            deployment="digits",
+            model=self.home / model / "model",
+            deployment="gates",
             http=HttpSettings(listen="off"),
         )
 
@@ -144,18 +143,17 @@ class World:
         )
 
 
-def prepare(home: Path) -> World:
-    """Two readers, a reference each, five hours of normal traffic, and its acceptance as a baseline."""
+def prepare(home: Path, cast: Cast) -> World:
+    """Two models, a reference of the first, five hours of normal traffic, and its acceptance as a baseline."""
     torch.set_num_threads(1)
-    rng = np.random.default_rng(_SEED)
-    images = digits.load_images()
     yesterday = utc_now() - timedelta(days=2)
     begin = yesterday.replace(hour=5, minute=20, second=0, microsecond=0)
-    world = World(home, _pools(images, rng), begin)
+    world = World(home, cast, _pools(cast), begin)
     settings = world.settings(home)
-    scans = np.concatenate([images.train, images.train])
-    _make_reader(home / "first", images, tinted(shifted(scans, rng), rng), epochs=8)
-    _calibrate(settings, home / "normal", tinted(shifted(np.concatenate([images.calibrate] * 4), rng), rng), images)
+    for name, other in (("first", False), ("second", True)):
+        (home / name).mkdir()
+        cast.make(home / name, other)
+    _calibrate(settings, home / "normal", cast.calibrate, cast)
     quiet = Fault("", "")
     accepted = begin + ACCEPTED_MINUTES * MINUTE
     engine = open_database(settings.database_url)
@@ -166,16 +164,14 @@ def prepare(home: Path) -> World:
         if start == begin:  # a baseline begins to count with the next minutes
             accept_baseline(settings, begin, accepted, name="ann", reason="clean", force=True)
     engine.dispose()
-    _make_reader(home / "second", images, tinted(images.train, rng), epochs=3)
     return world
 
 
 def second_reference(world: World) -> None:
-    """The other reader's reference, from pictures of more contrast than those of the traffic: a careless swap."""
-    images = digits.load_images()
-    pixels = tinted(images.calibrate, np.random.default_rng(_SEED + 1)).astype(np.float64)
-    hard = np.clip((pixels - 110) * 1.6 + 110, 0, 255).astype(np.uint8)
-    _calibrate(world.settings(world.home, "second"), world.home / "hard", hard, images)
+    """The other model's reference, from pictures of more contrast than those of the traffic: a careless swap."""
+    some = world.cast.calibrate[: len(world.cast.calibrate) // 2].astype(np.float64)
+    hard = np.clip((some - 110) * 1.6 + 110, 0, 255).astype(np.uint8)
+    _calibrate(world.settings(world.home, "second"), world.home / "hard", hard, world.cast)
 
 
 def drain(settings: Settings) -> None:
@@ -213,36 +209,20 @@ def send(
     spool.close()
 
 
-def _pools(images: digits.DemoImages, rng: np.random.Generator) -> dict[str, Pool]:
-    normal = tinted(shifted(images.stream, rng), rng)
-    pools = {"normal": normal, "strangers": strangers(images, rng), "frozen": normal[:1]}
-    pools["ones and sevens"] = normal[of_classes(images.stream_labels, (1, 7))]
-    pools |= {name: damage(normal, rng) for name, damage in DAMAGES.items()}
+def _pools(cast: Cast) -> dict[str, Pool]:
+    rng = np.random.default_rng(_SEED)
+    pools = {"normal": cast.normal, "strangers": cast.strangers, "frozen": cast.normal[:1]}
+    pools["few classes"] = cast.normal[np.isin(cast.labels, cast.favourites)]
+    pools |= {name: damage(cast.normal, rng) for name, damage in DAMAGES.items()}
     return {name: [_png(picture) for picture in pixels] for name, pixels in pools.items()}
 
 
-def _make_reader(home: Path, images: digits.DemoImages, pixels: Pixels, *, epochs: int) -> None:
-    home.mkdir()
-    labels = np.concatenate([images.train_labels] * (len(pixels) // len(images.train_labels)))
-    lesson = digits.DemoImages(
-        pixels, labels, images.calibrate, images.calibrate_labels, images.stream, images.stream_labels, images.cats
-    )
-    torch.save(digits.train(lesson, epochs=epochs), home / "weights.pt")
-    (home / "classes.txt").write_text("\n".join(digits.CLASSES))
-    half = (0.5, 0.5, 0.5)
-    make_package(
-        home / "digits",
-        architecture="pipeline.demo.digits:digit_reader",
-        weights=home / "weights.pt",
-        classes=home / "classes.txt",
-        head="head",
-        preprocessing=Preprocessing(digits.INPUT_SIZE, digits.INPUT_SIZE, mean=half, std=half),
-    )
-
-
-def _calibrate(settings: Settings, folder: Path, pixels: Pixels, images: digits.DemoImages) -> None:
-    times = len(pixels) // len(images.calibrate_labels)
-    digits.write_images(pixels, folder, np.concatenate([images.calibrate_labels] * times))
+def _calibrate(settings: Settings, folder: Path, pixels: Pixels, cast: Cast) -> None:
+    classes = (settings.model / "../classes.txt").read_text().split("\n") if settings.model else []
+    for i, (picture, label) in enumerate(zip(pixels, cast.calibrate_labels, strict=False)):
+        home = folder / classes[label]
+        home.mkdir(parents=True, exist_ok=True)
+        (home / f"{i:05}.png").write_bytes(_png(picture))
     files = [(file.path, file.parent) for file in find_images([folder])]
     run_calibration(settings, files, target_fpr=0.05, temperature=1.0, representative=True)
 

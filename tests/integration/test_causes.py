@@ -3,6 +3,7 @@
 import pytest
 
 from pipeline.alerts.page import page
+from tests.causes.casts import digit_readers
 from tests.causes.stage import FAULTS, Played, prepare, second_reference
 
 pytestmark = pytest.mark.integration
@@ -10,7 +11,7 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Played]:
-    world = prepare(tmp_path_factory.mktemp("causes"))
+    world = prepare(tmp_path_factory.mktemp("causes"), digit_readers())
     found = {fault.name: world.play(fault) for fault in FAULTS if fault.model == "first"}
     second_reference(world)
     return found | {fault.name: world.play(fault) for fault in FAULTS if fault.model == "second"}
