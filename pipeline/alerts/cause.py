@@ -10,7 +10,7 @@ all = share of segments that changed:
     frozen     ramp(r; .1, .6). What repeats explains the rest: the other looks are multiplied by 1 − .8·frozen
     lens       the clearest of: darker; brighter; contrast, sharpness and colour down (fog); sharpness down, more than
                contrast (focus, dirt). Times 1 − moved(size), times 1 − .3·all where there are several segments; less
-               where the scores resemble damage on the reference's card that a pipeline does
+               where it is not clear and the scores resemble damage on the reference's card that a pipeline does
     pipeline   the clearest of: other image sizes; scores moved (h) while brightness, contrast and sharpness did not,
                and the images below the threshold moved too; times .6 + .4·all, as what all segments share is no lens;
                more where the scores resemble damage on the card that a pipeline does
@@ -119,7 +119,7 @@ def _lens(evidence: Evidence, found: Signs) -> Cause:
     what = [name for name, look in looks.items() if look >= 0.5 * most]
     score = ramp(most, 0.1, 0.6) * (1 - found.moves["size"].moved)
     if found.like is not None and found.like[0] in _PIPELINE_DAMAGE:
-        score *= 1 - 0.6 * found.like[1]
+        score *= 1 - 0.6 * found.like[1] * (1 - ramp(most, 0.3, 0.8))
     if evidence.segments > 1:
         score *= 1 - 0.3 * found.everywhere
     # What is no exposure takes away: a lens brings no detail and no colour that was not there.

@@ -11,6 +11,7 @@ from pipeline.records import Float64s
 
 #: Bins of the score histogram below the threshold of a reference that flags 5 %.
 BELOW = 14
+_VISIBLE = 0.1  # total variation
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +94,24 @@ def signs(evidence: Evidence) -> Signs:
 
 
 def _like(evidence: Evidence) -> tuple[str, float] | None:
-    """The damage on the reference's blind-spot card that the scores resemble most, where they are not as before."""
-    shares = evidence.now.histogram / max(evidence.now.n, 1)
-    if not evidence.card or not evidence.now.n or distance(evidence.before.histogram, evidence.now.histogram) < 0.1:
+    """The damage on the reference's blind-spot card that the scores resemble most.
+
+    Scores that are nearly as before resemble none, and damage that leaves scores as they are is not looked at.
+    """
+    before, now = evidence.before, evidence.now
+    if not before.n or not now.n:
         return None
-    apart = {kind: float(0.5 * np.abs(shares - of).sum()) for kind, of in evidence.card.items()}
+    usual, shares = before.histogram / before.n, now.histogram / now.n
+    known = {kind: of for kind, of in evidence.card.items() if _apart(of, usual) >= _VISIBLE}
+    if not known or _apart(shares, usual) < _VISIBLE:
+        return None
+    apart = {kind: _apart(shares, of) for kind, of in known.items()}
     nearest = min(apart, key=lambda kind: (apart[kind], kind))
     # Where nearly all are far beyond the reference, all kinds of damage look alike.
     near = (1 - ramp(apart[nearest], 0.05, 0.3)) * (1 - ramp(float(shares[-1]), 0.5, 0.95))
     return (nearest, near) if near > 0 else None
+
+
+def _apart(one: Float64s, other: Float64s) -> float:
+    """Total variation of two histograms of shares."""
+    return float(0.5 * np.abs(one - other).sum())

@@ -33,7 +33,10 @@ def main() -> int:
             if fault.model == "second":
                 second_reference(world)
             played = world.play(fault)
-            placed.append(played.place in {1, 2})
+            placed.append(played is not None and played.place in {1, 2})
+            if played is None:
+                _print(f"NOT  {fault.name}: nothing raised")
+                continue
             _print(f"{'ok  ' if placed[-1] else 'NOT '} {fault.name}: {fault.cause} in place {played.place}")
             _print(f"      raised: {', '.join(played.raised)}")
             for cause in played.payload["cause"]:

@@ -31,6 +31,7 @@ class Cast:
     strangers: Pixels
     favourites: tuple[int, ...]  # classes that a new mix is mostly of
     make: Callable[[Path, bool], None]
+    per_minute: int  # images: more where the model tells less well
 
 
 def digit_readers() -> Cast:
@@ -62,7 +63,7 @@ def digit_readers() -> Cast:
         )
 
     labels = np.concatenate([images.calibrate_labels] * 4)
-    return Cast(normal, images.stream_labels, calibrate, labels, odd, (1, 7), make)
+    return Cast(normal, images.stream_labels, calibrate, labels, odd, (1, 7), make, per_minute=24)
 
 
 def cifar_resnet(pack: Path) -> Cast:
@@ -77,7 +78,7 @@ def cifar_resnet(pack: Path) -> Cast:
     def make(home: Path, other: bool) -> None:
         weights = pack / "weights/resnet20-12fca82f.th"
         if other:
-            found = torch.load(weights, weights_only=True)
+            found = torch.load(weights, weights_only=True, map_location="cpu")
             state, generator = found.get("state_dict", found), torch.Generator().manual_seed(_SEED)
             weights = home / "weights.th"
             torch.save({name: _shaken(value, generator) for name, value in state.items()}, weights)
@@ -92,7 +93,7 @@ def cifar_resnet(pack: Path) -> Cast:
         )
 
     odd = _read(sorted((pack / "ood/svhn").rglob("*.*")))
-    return Cast(normal, labels, calibrate, calibrate_labels, odd, (1, 7), make)
+    return Cast(normal, labels, calibrate, calibrate_labels, odd, (1, 7), make, per_minute=60)
 
 
 def _read(files: list[Path]) -> Pixels:
