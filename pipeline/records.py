@@ -204,6 +204,7 @@ class ReferenceImage:
     class_index: int
     projected: Float32s  # (d,)
     thumbnail: bytes | None  # WebP
+    msp: float | None = None  # None in references of older releases
 
 
 @dataclass(frozen=True, slots=True)

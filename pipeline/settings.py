@@ -101,8 +101,9 @@ class DetectorSettings(_Section):
 
 
 class AlertSettings(_Section):
-    """What is told of alerts, and how often."""
+    """What is told of alerts, how often, and where people can look."""
 
+    dashboard_url: str | None = Field(None, pattern=r"^https?://\S+$")
     page_provisional: bool = False
     repeat_hours: float = Field(4, gt=0)
     max_page_age_hours: float = Field(2, gt=0)
@@ -341,6 +342,7 @@ TEMPLATE = """\
 # critical = 0.25
 
 [alerts]
+# dashboard_url = "https://oodwatch.example.com"         # where links in alerts lead
 # page_provisional = false    # true tells channels also of what is raised before a baseline is accepted
 # repeat_hours = 4            # a critical that nobody has acknowledged is told again
 # max_page_age_hours = 2      # what speaks only of images older than this is listed, and told only if it goes on

@@ -12,6 +12,7 @@ from pipeline.alerts.acts import Act, handle
 from pipeline.alerts.incident import Channel, Event, Incident
 from pipeline.alerts.lifecycle import Happened, Rules
 from pipeline.alerts.snapshot import Disk
+from pipeline.assembly.answering import composer_of
 from pipeline.assembly.parts import existing_database
 from pipeline.errors import EnvironmentFault, UsageError
 from pipeline.records import utc_now
@@ -72,7 +73,7 @@ def alerting_of(settings: Settings) -> Alerting:
         )
         for channel in settings.channels
     ]
-    return Alerting(rules, channels, disk=_disk_of(settings))
+    return Alerting(rules, channels, composer_of(settings), _disk_of(settings))
 
 
 def decide(

@@ -24,9 +24,11 @@ from pipeline.cli import (
     notifying,
     operations,
     retraining,
+    rules,
     run,
     simulating,
     topics,
+    why,
 )
 from pipeline.errors import EnvironmentFault, OodwatchError, masked
 
@@ -55,10 +57,14 @@ PANELS: dict[str, dict[str, Callable[..., Any]]] = {
     "Detect": {"replay": detection.replay, "simulate": simulating.simulate},
     "Alert": {
         "alerts": alerts.alerts,
+        "why": why.why,
         "ack": alerts.ack,
         "silence": alerts.silence,
         "expect": alerts.expect,
         "note": alerts.note_on,
+        "mark": why.mark,
+        "marks": why.marks,
+        "labels": why.labels,
     },
     "Repair": {"finetune": finetuning.finetune, "retrain-head": retraining.retrain_head},
     "Look": {"ledger": data.ledger, "dead-letters": data.dead_letters, "health": operations.health},
@@ -80,6 +86,10 @@ notify_commands.command("test")(notifying.try_out)
 notify_commands.command("list")(notifying.list_channels)
 notify_commands.command("schema")(notifying.show_schema)
 app.add_typer(notify_commands, name="notify", rich_help_panel="Administer")
+rule_commands = typer.Typer(help="Rules and dashboards of other tools.", no_args_is_help=True)
+rule_commands.command("export")(rules.export)
+rule_commands.callback()(lambda: None)
+app.add_typer(rule_commands, name="rules", rich_help_panel="Administer")
 topic_commands = typer.Typer(help="Make or check the topic of a Kafka source.", no_args_is_help=True)
 topic_commands.command("ensure")(topics.ensure)
 app.add_typer(topic_commands, name="topics", rich_help_panel="Administer")

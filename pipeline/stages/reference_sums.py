@@ -23,6 +23,7 @@ class _KeptImage:
     class_index: int
     features: Float32s
     thumbnail: bytes | None
+    msp: float
 
 
 @dataclass(slots=True)
@@ -66,6 +67,7 @@ class ReferenceSums:
                         class_index=int(scored.scores.class_index[i]),
                         features=scored.outputs.features[i],
                         thumbnail=thumbnail(image.pixels, REFERENCE_THUMBNAIL_SIDE) if self.keep_pictures else None,
+                        msp=float(scored.scores.msp[i]),
                     )
                 )
 
@@ -92,6 +94,7 @@ class ReferenceSums:
                 class_index=image.class_index,
                 projected=((image.features - mean) @ projection).astype(np.float32),
                 thumbnail=image.thumbnail,
+                msp=image.msp,
             )
             for image in self.kept
         )

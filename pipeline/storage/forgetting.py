@@ -5,6 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, delete, select, tuple_, update
 
+from pipeline.storage.label_schema import LabelRow
 from pipeline.storage.schema import DeadLetterRow, SampleRow, ScoreRow, SegmentRow, StreamRow
 
 Subject = Literal["id", "key", "segment"]
@@ -58,6 +59,7 @@ def forget(conn: Connection, coordinates: Sequence[Coordinates]) -> Forgotten:
     scores = dead = samples = 0
     for chunk in (keys[i : i + 400] for i in range(0, len(keys), 400)):
         samples += conn.execute(delete(SampleRow).where(_one_of(SampleRow, chunk))).rowcount
+        conn.execute(delete(LabelRow).where(_one_of(LabelRow, chunk)))
         scores += conn.execute(
             update(ScoreRow).where(_one_of(ScoreRow, chunk)).values(id=None, key=None, label=None, value_sha256=b"")
         ).rowcount

@@ -1,6 +1,6 @@
 """References: written once, never changed, found by name or by model."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -129,6 +129,17 @@ def reference_by_key(conn: Connection, key: int) -> Reference:
     return _reference(conn.execute(select(ReferenceRow.__table__).where(ReferenceRow.id == key)).one())
 
 
+def model_ids(conn: Connection, keys: Iterable[int]) -> dict[int, str]:
+    """The model of each of these references, by key."""
+    rows = conn.execute(select(ReferenceRow.id, ReferenceRow.model_id).where(ReferenceRow.id.in_(list(keys))))
+    return {row.id: row.model_id for row in rows}
+
+
+def classes_of(conn: Connection) -> dict[int, tuple[str, ...]]:
+    """The classes of every reference, by key."""
+    return {row.id: tuple(row.classes) for row in conn.execute(select(ReferenceRow.id, ReferenceRow.classes))}
+
+
 def reference_images(conn: Connection, reference_id: int) -> list[ReferenceImage]:
     """The images kept with a reference."""
     statement = select(ReferenceImageRow.__table__).where(ReferenceImageRow.reference_id == reference_id)
@@ -142,6 +153,7 @@ def reference_images(conn: Connection, reference_id: int) -> list[ReferenceImage
             class_index=row.class_index,
             projected=np.frombuffer(row.projected, dtype="<f4"),
             thumbnail=row.thumbnail,
+            msp=row.msp,
         )
         for row in conn.execute(statement.order_by(ReferenceImageRow.position))
     ]
@@ -231,4 +243,5 @@ def _image_values(key: int, position: int, image: ReferenceImage) -> dict[str, o
         "class_index": image.class_index,
         "projected": image.projected.astype("<f4").tobytes(),
         "thumbnail": image.thumbnail,
+        "msp": image.msp,
     }

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, select, tuple_
 
+from pipeline.storage.label_schema import LabelRow
 from pipeline.storage.samples import trim_samples
 from pipeline.storage.schema import DeadLetterRow, RollUpPartRow, SampleRow, ScoreRow, Table
 
@@ -29,6 +30,7 @@ def delete_expired(conn: Connection, limits: RetentionLimits, *, now: datetime, 
         (DeadLetterRow, DeadLetterRow.at),
         (SampleRow, SampleRow.event_time),
         (RollUpPartRow, RollUpPartRow.tick),
+        (LabelRow, LabelRow.event_time),
     ]
     if conn.dialect.name == "sqlite":
         tables.append((ScoreRow, ScoreRow.event_time))

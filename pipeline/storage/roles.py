@@ -43,6 +43,7 @@ _WRITES = {
     "alert": "INSERT, UPDATE",
     "incident_event": "INSERT",
     "outbox": "INSERT, UPDATE, DELETE",
+    "label": "UPDATE, DELETE",
 }
 #: What an operator writes: decisions of people. Of a baseline only that it was revoked can change; of an incident how
 #: it is handled, and what is told of that.
@@ -53,6 +54,7 @@ _DECIDES = {
     "incident_event": "INSERT",
     "outbox": "INSERT",
     "mark": "INSERT",
+    "label": "INSERT, UPDATE",
 }
 
 

@@ -137,6 +137,7 @@ class ReferenceImageRow(Table):
     score: Mapped[float]
     class_index: Mapped[int] = mapped_column(SmallInteger)
     projected: Mapped[bytes]  # float32[d]
+    msp: Mapped[float | None]  # none in references of older releases
     thumbnail: Mapped[bytes | None]
 
 

@@ -27,7 +27,14 @@ from pipeline.storage.references import (
 from pipeline.storage.retention import RetentionLimits, delete_expired
 from pipeline.storage.samples import NewSample, count_random_outputs, insert_samples, random_outputs
 from pipeline.storage.schema import DeadLetterRow, SampleRow, ScoreRow, from_microseconds, to_microseconds
-from pipeline.storage.scores import NewDeadLetter, NewScore, exported_scores, insert_dead_letters, insert_scores
+from pipeline.storage.scores import (
+    NewDeadLetter,
+    NewScore,
+    exported_scores,
+    insert_dead_letters,
+    insert_scores,
+    stored_scores,
+)
 from pipeline.storage.streams import Advance, advance, begin_stream, expire, ledger, release, take_over
 from pipeline.storage.tables import METADATA
 from tests.faults.scored import NOW, reference
@@ -303,3 +310,17 @@ def test_a_url_that_cannot_be_used_is_refused_and_a_password_never_shows(url: st
     with pytest.raises(UsageError, match="sqlite:///") as refused:
         make_engine(url)
     assert "s3cret" not in str(refused.value)
+
+
+def test_stored_scores_are_those_of_one_reference_without_drills(engine: Engine) -> None:
+    _, stream = deployed(engine)
+    rows = [
+        score_row(stream, 5),
+        score_row(stream, 6)._replace(drill=1),
+        score_row(stream, 7)._replace(reference_id=2),
+        score_row(stream, 8, NOW + timedelta(days=1)),
+    ]
+    with engine.begin() as conn:
+        insert_scores(conn, rows)
+        found = list(stored_scores(conn, 1, 1, NOW, NOW + timedelta(hours=1)))
+    assert found == [((-1.0,), (1,))]

@@ -1,0 +1,127 @@
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+
+from pipeline.alerts.incident import Event
+from pipeline.monitor import Monitor
+from pipeline.shift.folding import POOLED
+from pipeline.stages.answering import Composer
+from pipeline.storage.engine import open_database, reading
+from pipeline.storage.marks import add_mark
+from pipeline.storage.monitoring import Watched
+from tests.monitored import MINUTE, T0, Traffic, counting, monitor
+from tests.unit.alerts.told import alert, incident
+
+COMPOSER = Composer("http://127.0.0.1:8501", 0.1, 0.25)
+ONSET = T0 + 90 * MINUTE
+SEEN = ONSET + 30 * MINUTE
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    engine = open_database(database_url)
+    yield engine
+    engine.dispose()
+
+
+def judged(engine: Engine, segments: int = 3) -> Traffic:
+    """An hour and a half of normal minutes; then half an hour in which half of one segment's images are flagged."""
+    traffic = Traffic(engine, segments=segments)
+    for minute in range(120):
+        strange = 0.5 if minute >= 90 else 0.05
+        parts = [
+            part
+            for segment in range(segments)
+            for part in traffic.part(
+                T0 + minute * MINUTE,
+                minute * 1000 + segment,
+                segment=segment,
+                flagged=strange if segment == 1 else 0.05,
+            )
+        ]
+        traffic.write(parts)
+    traffic.move(T0 + 120 * MINUTE)
+    watch: Monitor = monitor(engine, SEEN)
+    watch.run()
+    return traffic
+
+
+def event() -> Event:
+    return Event(7, None, None, SEEN, "raise", "ok", "critical", "monitor", "")
+
+
+def answer(engine: Engine, traffic: Traffic, **more: object) -> dict[str, Any]:
+    raised = alert(segment="cam-1", reference_id=traffic.reference_id, onset=ONSET)
+    of = incident(raised, onset=ONSET, deployment_id=traffic.deployment_id, **more)
+    with reading(engine).connect() as conn:
+        return COMPOSER(conn, traffic.watched, of, event())
+
+
+def test_an_answer_counts_what_is_stored_since_the_onset_and_before(engine: Engine) -> None:
+    traffic = judged(engine)
+    told = answer(engine, traffic)
+    sums = [
+        tick for key, tick in traffic.stored().items() if key.segment_id == traffic.segments[1] and key.start >= ONSET
+    ]
+    n, k = sum(one.n for one in sums), sum(one.flags for one in sums)
+    assert (told["n"], told["value"]) == (n, k / n) == (600, k / 600)
+    assert told["window"] == {"from": "2026-11-24T01:30:00Z", "to": "2026-11-24T02:00:00Z"}
+    earlier = [
+        tick for key, tick in traffic.stored().items() if key.segment_id == traffic.segments[1] and key.start < ONSET
+    ]
+    pooled = [tick for key, tick in traffic.stored().items() if key.segment_id == POOLED and key.start < ONSET]
+    of_all = (sum(one.flags for one in pooled) + 200 * 0.05) / (sum(one.n for one in pooled) + 200)
+    assert told["normal"] == pytest.approx((sum(one.flags for one in earlier) + 200 * of_all) / (1800 + 200))
+    first, *_ = told["attribution"]
+    assert first["segment"] == "cam-1"
+    assert first["share"] > 0.9
+    assert told["cause"][0]["kind"] == "new_class"
+
+
+def test_the_same_rows_give_the_same_answer_on_both_engines_and_twice(engine: Engine) -> None:
+    traffic = judged(engine)
+    assert answer(engine, traffic) == answer(engine, traffic)
+
+
+def test_the_cost_does_not_grow_with_the_number_of_segments(engine: Engine) -> None:
+    traffic = judged(engine, segments=60)
+    with counting(engine) as statements:
+        told = answer(engine, traffic)
+    assert len(statements) < 40
+    assert told["alert"]["segment"] == "cam-1"
+
+
+def test_marks_of_this_deployment_and_of_all_are_told_and_those_of_others_not(engine: Engine) -> None:
+    traffic = judged(engine)
+    with engine.begin() as conn:
+        for text, key in (("deploy v12", None), ("lens cleaned", traffic.deployment_id)):
+            add_mark(conn, at=ONSET - 5 * MINUTE, text=text, who="ann", deployment_id=key, now=SEEN)
+        add_mark(conn, at=ONSET - timedelta(days=3), text="old", who="ann", deployment_id=None, now=SEEN)
+    told = answer(engine, traffic)
+    marks = told["marks"]
+    assert [(one["text"], one["when"]) for one in marks] == [
+        ("deploy v12", "5 min before the onset"),
+        ("lens cleaned", "5 min before the onset"),
+    ]
+
+
+def test_the_pipelines_own_troubles_are_told_without_a_cause(engine: Engine) -> None:
+    traffic = judged(engine)
+    told = answer(engine, traffic, kind="health")
+    assert (told["cause"], told["attribution"], told["value"]) == ([], [], None)
+    assert told["trust"]["lag_records"] == 0
+
+
+def test_an_onset_before_any_traffic_is_answered_without_a_comparison(engine: Engine) -> None:
+    traffic = Traffic(engine, segments=2)
+    traffic.minutes(5, flagged=0.6)
+    monitor(engine, T0 + 5 * MINUTE).run()
+    raised = alert(segment="", reference_id=traffic.reference_id, onset=T0)
+    of = incident(raised, onset=T0, deployment_id=traffic.deployment_id)
+    with reading(engine).connect() as conn:
+        told = COMPOSER(conn, Watched(traffic.deployment_id, "d", traffic.reference_id), of, event())
+    assert told["n"] == 200
+    assert told["trust"]["reservations"][0] == "the newest image is 115 min old"
