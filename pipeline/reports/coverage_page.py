@@ -75,7 +75,7 @@ def _groups(report: CoverageReport) -> str:
     ]
     return (
         "<h2>Classes of the reference</h2><p>How much of each production still covers, beside what a normal window"
-        " covers; the one that lost most first.</p>"
+        " covers, moved by as much as the other classes have moved; the one that lost most first.</p>"
         f'<div class="panel scroll">{_table(("class", "images", "covered", "normal", "z"), rows)}</div>'
     )
 

@@ -115,11 +115,17 @@ class MatchedNull:
         return Figure(mean, normal, spread, (mean - normal) / max(spread, _FLOOR))
 
     def of_group(self, coverage: Float64s, members: Ints) -> Figure | None:
-        """The mean coverage of some of the reference's rows, by their places among `rows`; None where they are few."""
-        if len(members) < _FEWEST_OF_GROUP:
+        """The mean coverage of some of the reference's rows, by their places among `rows`; None where they are few.
+
+        Beside it stands its normal mean, moved by as much as the coverage of all others has moved: a radius that is
+        larger or smaller covers every row more or less, and says nothing of a group.
+        """
+        others = np.setdiff1d(np.arange(len(coverage)), members)
+        if min(len(members), len(others)) < _FEWEST_OF_GROUP:
             return None
-        drawn = np.nanmean(self._covered[:, members], axis=1)
-        return self._figure(float(coverage[members].mean()), drawn, _GROUP_FLOOR)
+        drawn, beside = (np.nanmean(self._covered[:, part], axis=1) for part in (members, others))
+        moved = float(coverage[others].mean()) - beside
+        return self._figure(float(coverage[members].mean()), drawn + moved, _GROUP_FLOOR)
 
     def _figure(self, value: float, drawn: Float64s, floor: float) -> Figure:
         mean, spread = float(drawn.mean()), float(drawn.std(ddof=1)) * self._wider

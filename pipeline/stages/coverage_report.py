@@ -58,7 +58,7 @@ class SegmentLine:
 
 
 class GroupLine(NamedTuple):
-    """How much of one class of the reference production still covers."""
+    """How much of one class of the reference production still covers, beside what the other classes let expect."""
 
     group: str
     n: int
