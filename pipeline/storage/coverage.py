@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, func, select
+from sqlalchemy import Connection, Integer, func, select, type_coerce
 
 from pipeline.storage.samples import same_record
 from pipeline.storage.schema import ReferenceRow, SampleRow, ScoreRow, SegmentRow, StreamRow
@@ -76,25 +76,24 @@ def support_by_segment(
     conn: Connection, deployment_id: int, reference_id: int, start: datetime, end: datetime
 ) -> list[SegmentSupport]:
     """Of the images scored with a reference, start <= event time < end, by segment."""
-    where: tuple[ColumnElement[bool], ...] = (
-        StreamRow.deployment_id == deployment_id,
-        ScoreRow.reference_id == reference_id,
-        ScoreRow.event_time >= start,
-        ScoreRow.event_time < end,
-        ScoreRow.drill.is_(False),
-    )
     rows = conn.execute(
         select(
             SegmentRow.name,
             func.count(),
             func.count(ScoreRow.support),
             func.avg(ScoreRow.support),
-            func.avg(ScoreRow.is_ood * 1.0),
+            func.sum(type_coerce(ScoreRow.is_ood, Integer)),
         )
         .join(StreamRow, StreamRow.id == ScoreRow.stream_id)
         .join(SegmentRow, SegmentRow.id == ScoreRow.segment_id)
-        .where(*where)
+        .where(
+            StreamRow.deployment_id == deployment_id,
+            ScoreRow.reference_id == reference_id,
+            ScoreRow.event_time >= start,
+            ScoreRow.event_time < end,
+            type_coerce(ScoreRow.drill, Integer) == 0,
+        )
         .group_by(SegmentRow.name)
         .order_by(SegmentRow.name)
     )
-    return [SegmentSupport(name, n, known, mean, float(flagged)) for name, n, known, mean, flagged in rows]
+    return [SegmentSupport(name, n, known, mean, int(flags) / n) for name, n, known, mean, flags in rows]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Integer, select, type_coerce
 
 from pipeline.storage.bulk import insert_many
 from pipeline.storage.partitions import day_of, ensure_days
@@ -206,7 +206,7 @@ def stored_scores(
         ScoreRow.event_time < end,
         ScoreRow.stream_id.in_(streams),
         ScoreRow.reference_id == reference_id,
-        ScoreRow.drill.is_(False),
+        type_coerce(ScoreRow.drill, Integer) == 0,  # IS takes no number on PostgreSQL
     )
     for rows in conn.execute(statement, execution_options={"yield_per": 10_000}).partitions():
         scores, classes = zip(*rows, strict=True)

@@ -32,6 +32,7 @@ from tests.shared_data import cifar
 
 WINDOW, PER_MINUTE = 300, 4
 LENGTH = timedelta(minutes=WINDOW // PER_MINUTE)
+STRIDE = LENGTH + timedelta(minutes=15)
 NOVEL_SHARE = 0.3
 CLEAN, OF_CLASS, MIXED = 100, 3, 10
 CAMERAS = ("cam-1", "cam-2")
@@ -67,11 +68,11 @@ def withdrawn(
         source=SourceSettings(url=f"spool:{home / 'spool'}/images"),
         model=made.model,
     )
-    start = (utc_now() - 2 * LENGTH * (len(kinds) + 1)).replace(second=0, microsecond=0)
-    starts = [start + 2 * LENGTH * at for at in range(len(kinds))]
+    start = (utc_now() - STRIDE * (len(kinds) + 1)).replace(second=0, microsecond=0)
+    starts = [start + STRIDE * at for at in range(len(kinds))]
     _produce(home / "spool", kinds, starts, by_class, made.pools["svhn"])
     run_worker(settings, start_at="earliest", drain=True, stop=threading.Event())
-    run_monitor(settings, once=True, now=starts[-1] + 2 * LENGTH, stop=threading.Event())
+    run_monitor(settings, once=True, now=starts[-1] + STRIDE, stop=threading.Event())
     played = [_ask(settings, kind, at, pages) for kind, at in zip(kinds, starts, strict=True)]
     yield from _checks(played, list(by_class))
 

@@ -27,7 +27,14 @@ from pipeline.storage.references import (
 from pipeline.storage.retention import RetentionLimits, delete_expired
 from pipeline.storage.samples import NewSample, count_random_outputs, insert_samples, random_outputs
 from pipeline.storage.schema import DeadLetterRow, SampleRow, ScoreRow, from_microseconds, to_microseconds
-from pipeline.storage.scores import NewDeadLetter, NewScore, exported_scores, insert_dead_letters, insert_scores
+from pipeline.storage.scores import (
+    NewDeadLetter,
+    NewScore,
+    exported_scores,
+    insert_dead_letters,
+    insert_scores,
+    stored_scores,
+)
 from pipeline.storage.streams import Advance, advance, begin_stream, expire, ledger, release, take_over
 from pipeline.storage.tables import METADATA
 from tests.faults.scored import NOW, reference
@@ -252,6 +259,14 @@ def test_retention_deletes_in_chunks_and_stops_when_nothing_is_left(engine: Engi
     assert deleted == [10, 10, 5, 0]
     with reading(engine).connect() as conn:
         assert conn.scalars(select(DeadLetterRow.offset)).all() == [100]
+
+
+def test_scores_of_a_window_come_without_drills(engine: Engine) -> None:
+    deployment, stream = deployed(engine)
+    with engine.begin() as conn:
+        insert_scores(conn, [score_row(stream, i)._replace(score=float(i), drill=i % 2) for i in range(4)])
+        pieces = list(stored_scores(conn, deployment, 1, NOW, NOW + timedelta(hours=1)))
+    assert [(list(scores), list(classes)) for scores, classes in pieces] == [([0.0, 2.0], [1, 1])]
 
 
 def test_old_scores_go_by_chunks_or_by_whole_days(engine: Engine) -> None:
