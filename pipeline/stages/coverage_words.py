@@ -8,7 +8,7 @@ from pipeline.stages.coverage_report import BELOW, COVERAGE_LOST, NOVEL, Finding
 
 _STUCK = 0.1  # of the reference's radius: production below it is one scene
 _SATURATED = 0.97
-_FEW_DISTINCT, _MUCH_OUTSIDE = 0.9, 0.02
+_FEW_DISTINCT, _MUCH_OUTSIDE = 0.9, 0.05
 
 
 def findings(measured: PrecisionRecall, compared: Compared | None, groups: Sequence[GroupLine]) -> list[Finding]:
@@ -35,15 +35,9 @@ def findings(measured: PrecisionRecall, compared: Compared | None, groups: Seque
     lost = [line for line in groups if line.is_lost]
     if compared is not None and (compared.p_recall_in_support.z < BELOW or lost):
         covered = compared.p_recall_in_support
-        text = (
-            f"production covers less of the reference: {covered.value:.2f} of it, normal windows {covered.mean:.2f}"
-            f" (z = {covered.z:.1f})"
-        )
-        if lost:
-            kept = ", ".join(
-                f"{line.group} ({line.coverage.value / line.coverage.mean:.0%} of normal)" for line in lost
-            )
-            text += f"; no longer covered: {kept}"
+        kept = ", ".join(f"{line.group} ({line.coverage.value / line.coverage.mean:.0%} of normal)" for line in lost)
+        what = f"production no longer covers {kept}; " if lost else "production covers less of the reference: "
+        text = f"{what}{covered.value:.2f} of the whole, normal windows {covered.mean:.2f} (z = {covered.z:.1f})"
         found.append(Finding(COVERAGE_LOST, text))
     return found
 

@@ -61,7 +61,7 @@ def test_a_class_that_is_new_is_named_with_its_images() -> None:
 
 
 def test_a_stuck_camera_is_one_scene_and_nothing_else() -> None:
-    frame = images(1, (0,), 1).rows
+    frame: Float64s = images(1, (0,), 1).rows.astype(np.float64)
     noisy = frame + 1e-3 * np.random.default_rng(2).normal(size=(200, 16))
     for production in (named(noisy, ["cam"] * 200), named(np.tile(frame, (200, 1)), ["cam"] * 200)):
         report = ask(production)
