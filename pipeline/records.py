@@ -288,6 +288,7 @@ class ScoredBatch:
     scores: Scores
     projected: Float64s  # (n, d)
     dead: tuple[tuple[int, DeadLetter], ...]  # (range index, letter)
+    support: Float64s | None = None  # (n,) by the reference's images, 0..1; None where it keeps too few
     prepare_s: float = 0.0  # from the poll of its oldest range to the last image's pixels, seconds
     infer_s: float = 0.0
 

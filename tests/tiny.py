@@ -91,6 +91,7 @@ class Deployment:
 
     home: Path
     database_url: str | None = None
+    package: str = "tiny"
 
     @property
     def database(self) -> str:
@@ -102,7 +103,7 @@ class Deployment:
 
     @property
     def model(self) -> Path:
-        return self.home / "tiny"
+        return self.home / self.package
 
     def settings(self, **worker: object) -> Settings:
         return load_settings(

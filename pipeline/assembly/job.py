@@ -15,7 +15,7 @@ from pipeline.records import Range, Record, Reference, utc_now
 from pipeline.settings import Settings
 from pipeline.stages.cursors import Cursors, StartAt
 from pipeline.stages.flow import Flow, InFlight
-from pipeline.stages.inference import Inference
+from pipeline.stages.inference import Inference, SupportOf
 from pipeline.stages.intake import Intake
 from pipeline.stages.isolation import Isolated, Isolation
 from pipeline.stages.retry import Retry
@@ -40,6 +40,7 @@ class Job:
     deployment_id: int
     operations: Operations
     on_stored: Callable[[Entry], None]
+    support: SupportOf | None  # by the reference's images
 
     def worker(self, isolation: Isolation) -> Worker:
         """All four stages, joined."""
@@ -98,6 +99,7 @@ class Job:
             free_memory=free_memory,
             score_isolated=score_isolated,
             clock=utc_now,
+            support=self.support,
         )
 
     def _writer(self, flow: Flow, give_up: threading.Event) -> Writer:

@@ -23,6 +23,7 @@ from pipeline.storage.references import find_reference
 if TYPE_CHECKING:
     from pipeline.models.classifier import Classifier
     from pipeline.models.package import ModelPackage
+    from pipeline.stages.inference import SupportOf
     from pipeline.stages.preparation import Preparation
 
 
@@ -140,6 +141,13 @@ def score_of(reference: Reference, classifier: Classifier) -> Callable[[Outputs]
     from pipeline.scoring.residual import EnergyResidualScore
 
     return EnergyResidualScore(reference.residual, reference.temperature, classifier.device)
+
+
+def support_of(kept: Float64s, classifier: Classifier) -> SupportOf | None:
+    """How well a reference's images, as projected features (n, d), support others; None where they are too few."""
+    from pipeline.scoring.precision_recall import image_support
+
+    return image_support(kept, classifier.device)
 
 
 def residual_origin(classifier: Classifier) -> Float64s | None:

@@ -16,15 +16,17 @@ from pipeline.assembly.parts import (
     open_model,
     owner_name,
     required_source,
+    support_of,
 )
 from pipeline.assembly.sources import check_source, open_source, start_from
-from pipeline.records import Reference, utc_now
+from pipeline.records import Float64s, Reference, utc_now
 from pipeline.settings import Settings
 from pipeline.stages.flow import Progress
 from pipeline.stages.isolation import Isolation
 from pipeline.stages.rows import Entry
 from pipeline.storage.deployments import ensure_deployment
 from pipeline.storage.engine import translated_errors
+from pipeline.storage.references import reference_features
 from pipeline.telemetry.metrics import WorkerMetrics
 
 
@@ -56,7 +58,7 @@ def run_worker(
         enlisted = operations.patiently("reading the reference", partial(_enlist, settings, engine, parts, deployment))
         if enlisted is None:
             return Progress()
-        reference, deployment_id = enlisted
+        reference, images, deployment_id = enlisted
         source = open_source(
             url,
             settings.source.kafka,
@@ -79,6 +81,7 @@ def run_worker(
             deployment_id,
             operations,
             _counting(operations, deployment, parts, reference, on_stored),
+            support_of(images, parts.classifier),
         )
         worker = job.worker(isolation)
         operations.watch(worker.state)
@@ -94,15 +97,16 @@ def run_worker(
             engine.dispose()
 
 
-def _enlist(settings: Settings, engine: Engine, parts: ModelParts, deployment: str) -> tuple[Reference, int]:
-    """The reference to score against, and the deployment's key."""
+def _enlist(settings: Settings, engine: Engine, parts: ModelParts, deployment: str) -> tuple[Reference, Float64s, int]:
+    """The reference to score against, the projected features of its images, and the deployment's key."""
     reference = matching_reference(
         engine, name=settings.reference, model_id=parts.package.model_id, dtype=parts.classifier.dtype
     )
     assert reference.id is not None
     with translated_errors(engine.url), engine.begin() as conn:
         key = ensure_deployment(conn, deployment, model_id=reference.model_id, reference_id=reference.id, now=utc_now())
-    return reference, key
+        images = reference_features(conn, reference.id)
+    return reference, images, key
 
 
 def _counting(

@@ -15,6 +15,7 @@ from pipeline.cli import (
     admin,
     alerts,
     baseline,
+    coverage,
     data,
     detection,
     evaluation,
@@ -67,7 +68,12 @@ PANELS: dict[str, dict[str, Callable[..., Any]]] = {
         "labels": why.labels,
     },
     "Repair": {"finetune": finetuning.finetune, "retrain-head": retraining.retrain_head},
-    "Look": {"ledger": data.ledger, "dead-letters": data.dead_letters, "health": operations.health},
+    "Look": {
+        "ledger": data.ledger,
+        "dead-letters": data.dead_letters,
+        "health": operations.health,
+        "coverage": coverage.coverage,
+    },
     "Administer": {"doctor": operations.doctor, "init": admin.init, "migrate": admin.migrate, "forget": data.forget},
 }
 for panel, commands in PANELS.items():

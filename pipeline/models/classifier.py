@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import PackageError, UsageError
+from pipeline.models.device import device_of
 from pipeline.models.network import (
     build_network,
     find_head,
@@ -47,7 +48,7 @@ class Classifier:
         if dtype not in _DTYPES:
             raise UsageError(f"dtype {dtype!r}: known are {', '.join(_DTYPES)}")
         self.package = package
-        self.device = _device(device)
+        self.device = device_of(device)
         self.dtype = dtype
         self._normalise = Normalise(package.spec.preprocessing).to(self.device)
         self._network: Network = (_ProgramNetwork if package.spec.is_program else _HeadedNetwork)(
@@ -134,15 +135,3 @@ class _ProgramNetwork:
 
     def head(self) -> None:
         """The graph does not name its last layer: it may be spelt in many ways."""
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        said = str(error).splitlines()[0]
-        raise UsageError(f"device {name!r} cannot be used: {said}; use cpu, or auto") from error
-    return device

@@ -1,6 +1,21 @@
-"""What a device's failures mean."""
+"""Which device there is, and what its failures mean."""
 
 import torch
+
+from pipeline.errors import UsageError
+
+
+def device_of(name: str) -> torch.device:
+    """The named device; auto: the first GPU, else the CPU. Raises UsageError for one that cannot be used."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        said = str(error).splitlines()[0]
+        raise UsageError(f"device {name!r} cannot be used: {said}; use cpu, or auto") from error
+    return device
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -15,7 +15,8 @@ from pipeline.errors import OodwatchError
 from pipeline.records import Float64s, Ints
 from pipeline.shift.histogram import BINS, FINE_BINS, PROPERTY_BINS, PROPERTY_EDGES, bin_of
 
-_FORMAT = 2
+_FORMAT = 3
+_WITHOUT_SUPPORT = 2  # the format before: the same but for support, which nobody had measured
 _N_PROPERTIES = len(PROPERTY_EDGES)
 
 
@@ -44,6 +45,8 @@ class RollUp:
     z_n: int = 0  # images in the two sums below; pooled roll-ups only
     z_sum: Float64s | None = None  # (d,)
     z_outer: Float64s | None = None  # (d(d+1)/2,): the upper triangle of Σ z zᵀ, row by row
+    support_n: int = 0  # images whose support by the reference is known
+    support_sum: float = 0.0  # over them, each 0..1
 
     def __eq__(self, other: object) -> bool:
         """Field by field, arrays by value."""
@@ -72,6 +75,7 @@ def summarise_groups(
     edges: Float64s,
     fine_edges: Float64s,
     n_classes: int,
+    support: Float64s | None = None,
 ) -> list[RollUp]:
     """Sums of each group of a batch, in one pass over all.
 
@@ -80,6 +84,7 @@ def summarise_groups(
         properties: (n, 5) in the order of PROPERTY_EDGES.
         projected: (n, d) projected features, or None where they are not summed.
         edges, fine_edges: the reference's inner edges.
+        support: (n,) by the reference's images, or None where that is not known.
     """
     flagged = groups[flags]
 
@@ -100,6 +105,8 @@ def summarise_groups(
     class_flags = table(class_index[flags], n_classes, flagged)
     histogram = table(bin_of(scores, edges), BINS)
     fine = table(bin_of(scores, fine_edges), FINE_BINS)
+    support_n = np.zeros(n_groups) if support is None else n
+    support_sum = np.zeros(n_groups) if support is None else per_group(support)
     feature_sums = [_feature_sums(projected, groups == g) for g in range(n_groups)]
     return [
         RollUp(
@@ -118,6 +125,8 @@ def summarise_groups(
             z_n=feature_sums[g][0],
             z_sum=feature_sums[g][1],
             z_outer=feature_sums[g][2],
+            support_n=int(support_n[g]),
+            support_sum=float(support_sum[g]),
         )
         for g in range(n_groups)
     ]
@@ -148,6 +157,9 @@ def encode(rollup: RollUp) -> bytes:
     for value in (rollup.n, rollup.flags, rollup.repeats, rollup.late_clocks, len(rollup.class_counts), d):
         _put(out, value)
     out += struct.pack("<3d", rollup.score_sum, rollup.score_squares, rollup.energy_sum)
+    _put(out, rollup.support_n)
+    if rollup.support_n:
+        out += struct.pack("<d", rollup.support_sum)
     _put_sparse(out, np.concatenate([counts.reshape(-1) for counts in _count_arrays(rollup)]))
     if rollup.z_sum is not None and rollup.z_outer is not None:
         _put(out, rollup.z_n)
@@ -157,8 +169,9 @@ def encode(rollup: RollUp) -> bytes:
 
 def decode(content: bytes) -> RollUp:
     """The inverse of `encode`. Raises CorruptRollUp for any other bytes."""
-    if not content or content[0] != _FORMAT:
-        raise CorruptRollUp(f"roll-up format {content[:1].hex() or 'none'}, this release reads {_FORMAT:02x}")
+    if not content or content[0] not in (_WITHOUT_SUPPORT, _FORMAT):
+        known = f"{_WITHOUT_SUPPORT:02x} and {_FORMAT:02x}"
+        raise CorruptRollUp(f"roll-up format {content[:1].hex() or 'none'}, this release reads {known}")
     try:
         return _decode(content)
     except (IndexError, ValueError, struct.error) as error:
@@ -172,6 +185,7 @@ def _decode(content: bytes) -> RollUp:
         raise ValueError(f"{n_classes} classes, {d} features")
     score_sum, score_squares, energy_sum = struct.unpack_from("<3d", content, varints.at)
     varints.at += 24
+    support_n, support_sum = (0, 0.0) if content[0] == _WITHOUT_SUPPORT else varints.next_sum()
     sizes = (n_classes, n_classes, BINS, FINE_BINS, _N_PROPERTIES * PROPERTY_BINS)
     counts = np.split(varints.next_sparse(sum(sizes)), np.cumsum(sizes)[:-1])
     class_counts, class_flags, histogram, fine, properties = counts
@@ -199,6 +213,8 @@ def _decode(content: bytes) -> RollUp:
         z_n=z_n,
         z_sum=z_sum,
         z_outer=z_outer,
+        support_n=support_n,
+        support_sum=support_sum,
     )
 
 
@@ -252,6 +268,15 @@ class _Varints:
             shift += 7
             if shift > 62:
                 raise ValueError("a count of more than 63 bits")
+
+    def next_sum(self) -> tuple[int, float]:
+        """How many, and their sum, which is left out where there are none."""
+        n = self.next()
+        if not n:
+            return 0, 0.0
+        (total,) = struct.unpack_from("<d", self._content, self.at)
+        self.at += 8
+        return n, total
 
     def next_sparse(self, size: int) -> Ints:
         counts = np.zeros(size, dtype=np.int64)

@@ -16,6 +16,7 @@ import numpy as np
 from pipeline.errors import ModelFailure
 from pipeline.records import (
     DeadLetter,
+    Float64s,
     Ints,
     Outputs,
     Pixels,
@@ -40,6 +41,7 @@ class Model(Protocol):
 
 
 Score = Callable[[Outputs], Scores]
+SupportOf = Callable[[Float64s], Float64s]  # of projected features (n, d): (n,) in 0..1
 ScoreIsolated = Callable[[Sequence[Record]], Iterable[tuple[PreparedImage, Outputs] | DeadLetter]]
 
 
@@ -58,6 +60,7 @@ class Inference:
         free_memory: Callable[[], None],
         score_isolated: ScoreIsolated,
         clock: Callable[[], datetime],
+        support: SupportOf | None = None,
         breaker_window: int = 1000,
     ) -> None:
         self._model = model
@@ -69,6 +72,7 @@ class Inference:
         self._free_memory = free_memory
         self._score_isolated = score_isolated
         self._clock = clock
+        self._support = support
         self._recent_failures: deque[bool] = deque(maxlen=breaker_window)
         self._good_batches = 0
         self.cap = max_batch
@@ -121,6 +125,7 @@ class Inference:
         finite = np.flatnonzero(scores.finite)
         features = outputs.features[finite]
         reference = self._reference
+        projected = (features - reference.feature_mean) @ reference.projection
         return ScoredBatch(
             ranges=ranges,
             images=tuple(images[i] for i in finite.tolist()),
@@ -133,8 +138,9 @@ class Inference:
                 class_index=scores.class_index[finite],
                 finite=scores.finite[finite],
             ),
-            projected=(features - reference.feature_mean) @ reference.projection,
+            projected=projected,
             dead=tuple(dead),
+            support=None if self._support is None else self._support(projected),
         )
 
     def _run(self, images: Sequence[PreparedImage]) -> tuple[list[Outputs], dict[int, DeadLetter]]:

@@ -74,6 +74,7 @@ def without_ranges(entry: Entry, dropped: Collection[int]) -> Entry:
             ),
             projected=batch.projected[rows],
             dead=tuple((renumbered[at], letter) for at, letter in batch.dead if at in renumbered),
+            support=None if batch.support is None else batch.support[rows],
         ),
         flags=entry.flags[rows],
         repeats=entry.repeats[rows],
@@ -120,6 +121,7 @@ def score_rows(
         scores.msp.tolist(),
         entry.flags.tolist(),
         entry.repeats.tolist(),
+        [None] * len(batch.images) if batch.support is None else batch.support.tolist(),
         strict=True,
     )
     return [
@@ -141,8 +143,9 @@ def score_rows(
             int(flag),
             int(repeat),
             int(image.message.drill),
+            support,
         )
-        for image, at, event_time, class_index, energy, score, msp, flag, repeat in columns
+        for image, at, event_time, class_index, energy, score, msp, flag, repeat, support in columns
     ]
 
 
@@ -195,6 +198,7 @@ def _summarise(
         repeats=entry.repeats[rows],
         late_clocks=late_clocks,
         projected=projected,
+        support=None if entry.batch.support is None else entry.batch.support[rows],
         edges=reference.edges,
         fine_edges=reference.fine_edges,
         n_classes=len(reference.classes),

@@ -9,7 +9,7 @@ import numpy as np
 from sqlalchemy import Connection, Row, func, insert, select
 
 from pipeline.errors import EnvironmentFault, UsageError
-from pipeline.records import Card, CardLine, Reference, ReferenceImage, ResidualSpace
+from pipeline.records import Card, CardLine, Float64s, Reference, ReferenceImage, ResidualSpace
 from pipeline.storage.arrays import coverage_arrays, coverage_of, pack, unpack
 from pipeline.storage.schema import ReferenceImageRow, ReferenceRow
 
@@ -102,25 +102,30 @@ def find_reference(conn: Connection, *, name: str | None, model_id: str) -> Refe
 
     Raises UsageError where there is none, or where it belongs to another model.
     """
-    statement = select(ReferenceRow.__table__)
     if name is not None:
-        row = conn.execute(statement.where(ReferenceRow.name == name)).one_or_none()
-        if row is None:
-            known = conn.scalars(select(ReferenceRow.name).order_by(ReferenceRow.id)).all()
-            raise UsageError(f"no reference is named {name!r}; known: {', '.join(known) or 'none'}")
-        if row.model_id != model_id:
+        found = reference_by_name(conn, name)
+        if found.model_id != model_id:
             raise UsageError(
-                f"reference {name} belongs to model {row.model_id}, not to {model_id}: energies of two models"
+                f"reference {name} belongs to model {found.model_id}, not to {model_id}: energies of two models"
                 " cannot be compared; run `oodwatch calibrate` with this model"
             )
-    else:
-        ordered = statement.where(ReferenceRow.model_id == model_id).order_by(ReferenceRow.version.desc())
-        row = conn.execute(ordered.limit(1)).one_or_none()
-        if row is None:
-            raise UsageError(
-                f"model {model_id} has no reference in {conn.engine.url.render_as_string()}; make one with"
-                " `oodwatch calibrate --model DIR IMAGES`, or name another --database"
-            )
+        return found
+    of_model = select(ReferenceRow.__table__).where(ReferenceRow.model_id == model_id)
+    row = conn.execute(of_model.order_by(ReferenceRow.version.desc()).limit(1)).one_or_none()
+    if row is None:
+        raise UsageError(
+            f"model {model_id} has no reference in {conn.engine.url.render_as_string()}; make one with"
+            " `oodwatch calibrate --model DIR IMAGES`, or name another --database"
+        )
+    return _reference(row)
+
+
+def reference_by_name(conn: Connection, name: str) -> Reference:
+    """The named reference, of whatever model, without its images. Raises UsageError where there is none."""
+    row = conn.execute(select(ReferenceRow.__table__).where(ReferenceRow.name == name)).one_or_none()
+    if row is None:
+        known = conn.scalars(select(ReferenceRow.name).order_by(ReferenceRow.id)).all()
+        raise UsageError(f"no reference is named {name!r}; known: {', '.join(known) or 'none'}")
     return _reference(row)
 
 
@@ -157,6 +162,13 @@ def reference_images(conn: Connection, reference_id: int) -> list[ReferenceImage
         )
         for row in conn.execute(statement.order_by(ReferenceImageRow.position))
     ]
+
+
+def reference_features(conn: Connection, reference_id: int) -> Float64s:
+    """(n, d) projected features of the images kept with a reference; (0, 0) where there are none."""
+    statement = select(ReferenceImageRow.projected).where(ReferenceImageRow.reference_id == reference_id)
+    rows = conn.scalars(statement.order_by(ReferenceImageRow.position)).all()
+    return np.array([np.frombuffer(row, "<f4") for row in rows], np.float64).reshape(len(rows), -1 if rows else 0)
 
 
 class StoredCard(NamedTuple):

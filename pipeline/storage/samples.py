@@ -145,7 +145,7 @@ def sample_features(
             SegmentRow.name,
             ReferenceRow.model_id,
         )
-        .join(ScoreRow, _same_record())
+        .join(ScoreRow, same_record())
         .join(DeploymentRow, DeploymentRow.id == SampleRow.deployment_id)
         .join(SegmentRow, SegmentRow.id == SampleRow.segment_id)
         .join(ReferenceRow, ReferenceRow.id == SampleRow.reference_id)
@@ -165,7 +165,8 @@ def sample_features(
             )
 
 
-def _same_record() -> ColumnElement[bool]:
+def same_record() -> ColumnElement[bool]:
+    """A sample's own row of `score`."""
     return and_(
         ScoreRow.stream_id == SampleRow.stream_id,
         ScoreRow.offset == SampleRow.offset,
@@ -184,7 +185,7 @@ def _random_outputs(deployment: str, segment: str | None) -> Select[*tuple[Any, 
             ScoreRow.label,
             ScoreRow.id,
         )
-        .join(ScoreRow, _same_record())
+        .join(ScoreRow, same_record())
         .join(DeploymentRow, DeploymentRow.id == SampleRow.deployment_id)
         .where(DeploymentRow.name == deployment, SampleRow.kind == "random", SampleRow.logits.is_not(None))
         .order_by(SampleRow.id)

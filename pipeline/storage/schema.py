@@ -267,6 +267,7 @@ class ScoreRow(Table):
     is_ood: Mapped[bool]
     repeat: Mapped[bool]  # same value as the segment's previous image
     drill: Mapped[bool]  # scored, but kept out of every statistic
+    support: Mapped[float | None]  # by the reference's images, 0..1: its mean is P-precision
 
 
 class DeadLetterRow(Table):
@@ -348,6 +349,8 @@ class TickRow(Table):
     score_sum: Mapped[float]
     score_squares: Mapped[float]
     energy_sum: Mapped[float]
+    support_n: Mapped[int] = mapped_column(BigInteger)  # images whose support is known
+    support_sum: Mapped[float]  # over them: sum / n is P-precision
     histogram: Mapped[bytes]  # uint32[18], little-endian
     content: Mapped[bytes]  # all sums, see `shift.rollup`
 

@@ -39,6 +39,7 @@ class NewScore(NamedTuple):
     is_ood: int
     repeat: int
     drill: int
+    support: float | None = None
 
 
 class NewDeadLetter(NamedTuple):

@@ -33,6 +33,8 @@ class _NewTick(NamedTuple):
     score_sum: float
     score_squares: float
     energy_sum: float
+    support_n: int
+    support_sum: float
     histogram: bytes
     content: bytes
 
@@ -265,6 +267,8 @@ def _row(deployment_id: int, key: TickKey, tick: StoredTick) -> _NewTick:
         sums.score_sum,
         sums.score_squares,
         sums.energy_sum,
+        sums.support_n,
+        sums.support_sum,
         sums.histogram.astype("<u4").tobytes(),
         encode(sums),
     )

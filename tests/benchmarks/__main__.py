@@ -55,6 +55,7 @@ SHORT = {
     "null": Measure(scoring.worker_over_message_loop, "worker / per-message loop, null network", at_least=30),
     "energy": Measure(scoring.energy_over_forward, "energy / forward pass, ResNet-20", at_most=0.01),
     "residual": Measure(scoring.residual_over_forward, "energy + residual / forward pass, ResNet-20", at_most=0.01),
+    "support": Measure(scoring.support_over_forward, "support / forward pass, ResNet-20", at_most=0.01),
     "evaluate50": Measure(scoring.evaluation50_over_forward, "evaluate / bare forward, ResNet-50, 224 px", at_most=1.1),
     "evaluate20": Measure(scoring.evaluation20_over_forward, "evaluate / bare forward, ResNet-20, 32 px"),
     "write": Measure(rows.core_over_bulk_sqlite, "row write / Core insert, SQLite, 1,024 rows", at_least=2),

@@ -33,6 +33,7 @@ def new_score(number: int) -> NewScore:
         1 + number % 4, number // 4, 1_700_000_000_000_000 + number * 1_000, 1, 1 + number % 50, 1,
         f"camera-1/{number:09d}.jpg", None, None, number.to_bytes(32, "big"), number % 10,
         -12.5 + number % 997 / 100, -12.5 + number % 997 / 100, 0.9, int(number % 20 == 0), 0, 0,
+        0.7 + number % 97 / 400,
     )  # fmt: skip
 
 
@@ -96,6 +97,7 @@ def part_bytes_per_image(home: Path, repetitions: int) -> list[float]:
             "edges": rank_edges(calibration),
             "fine_edges": fine_edges(calibration),
             "n_classes": 10,
+            "support": rng.random(256),
         }
         segments = summarise_groups(rng.integers(0, 50, 256), 50, projected=None, **batch)
         pooled = summarise_groups(np.zeros(256, np.int64), 1, projected=rng.normal(size=(256, 16)), **batch)

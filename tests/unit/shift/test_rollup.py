@@ -1,3 +1,5 @@
+from functools import reduce
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +12,9 @@ SORTED = np.sort(np.random.default_rng(0).normal(-14, 5, 2000))
 fixed = settings(derandomize=True, deadline=None, max_examples=50)
 
 
-def summary(seed: int, n: int, groups: int = 1, d: int | None = 3, classes: int = 10) -> list[RollUp]:
+def summary(
+    seed: int, n: int, groups: int = 1, d: int | None = 3, classes: int = 10, *, supported: bool = True
+) -> list[RollUp]:
     rng = np.random.default_rng(seed)
     scores = rng.normal(-13, 6, n)
     return summarise_groups(
@@ -27,22 +31,23 @@ def summary(seed: int, n: int, groups: int = 1, d: int | None = 3, classes: int 
         edges=rank_edges(SORTED),
         fine_edges=fine_edges(SORTED),
         n_classes=classes,
+        support=rng.random(n) if supported else None,
     )
 
 
 def assert_close(left: RollUp, right: RollUp) -> None:
-    for name in ("n", "flags", "repeats", "late_clocks", "z_n"):
+    for name in ("n", "flags", "repeats", "late_clocks", "z_n", "support_n"):
         assert getattr(left, name) == getattr(right, name)
     for name in ("class_counts", "class_flags", "histogram", "fine_histogram", "properties"):
         np.testing.assert_array_equal(getattr(left, name), getattr(right, name))
-    for name in ("score_sum", "score_squares", "energy_sum", "z_sum", "z_outer"):
+    for name in ("score_sum", "score_squares", "energy_sum", "z_sum", "z_outer", "support_sum"):
         np.testing.assert_allclose(getattr(left, name), getattr(right, name), rtol=1e-9, atol=1e-9)
 
 
 @fixed
-@given(st.integers(0, 10**6), st.integers(1, 400), st.sampled_from([None, 1, 16]))
-def test_decoding_an_encoded_roll_up_gives_it_back(seed: int, n: int, d: int | None) -> None:
-    (rollup,) = summary(seed, n, d=d)
+@given(st.integers(0, 10**6), st.integers(1, 400), st.sampled_from([None, 1, 16]), st.booleans())
+def test_decoding_an_encoded_roll_up_gives_it_back(seed: int, n: int, d: int | None, supported: bool) -> None:
+    (rollup,) = summary(seed, n, d=d, supported=supported)
     assert decode(encode(rollup)) == rollup
 
 
@@ -86,3 +91,45 @@ def test_roll_ups_of_different_references_do_not_merge() -> None:
 def test_parts_of_fifty_segments_take_less_than_seventy_bytes_an_image() -> None:
     parts = summary(7, 256, groups=50, d=None) + summary(7, 256, d=16)
     assert sum(len(encode(part)) for part in parts) / 256 < 70
+
+
+#: Of format 2, which had no support: two images of two classes, one flagged, scores 0.25 and 0.75, z = (1, 2), (3, 4).
+FORMAT_2 = bytes.fromhex(
+    "02020100000202000000000000f03f000000000000e43f000000000000f03f0c000101010201050109016f012b017202"
+    "18020f020c020602020000000000001040000000000000184000000000000024400000000000002c400000000000003440"
+)
+
+
+def test_parts_of_the_format_before_are_read_and_merge_with_new_ones() -> None:
+    old = decode(FORMAT_2)
+    (new,) = summary(3, 5, d=2, classes=2)
+    both = merge(old, new)
+    assert (old.n, old.flags, old.support_n, old.support_sum) == (2, 1, 0, 0.0)
+    assert (both.n, both.support_n, both.support_sum) == (7, 5, new.support_sum)
+    assert decode(encode(both)) == both
+
+
+def test_p_precision_of_segments_and_of_all_is_their_mean_support() -> None:
+    rng = np.random.default_rng(4)
+    support, groups = rng.random(60), rng.integers(0, 4, 60)
+    parts = summarise_groups(
+        groups,
+        4,
+        scores=np.zeros(60),
+        energies=np.zeros(60),
+        flags=np.zeros(60, np.bool_),
+        class_index=np.zeros(60, np.int64),
+        properties=np.zeros((60, 5)),
+        repeats=np.zeros(60, np.bool_),
+        late_clocks=np.zeros(60, np.bool_),
+        projected=None,
+        edges=rank_edges(SORTED),
+        fine_edges=fine_edges(SORTED),
+        n_classes=1,
+        support=support,
+    )
+    for g, part in enumerate(parts):
+        assert part.support_sum / part.support_n == pytest.approx(support[groups == g].mean())
+    total = reduce(merge, parts)
+    assert total.support_n == 60
+    assert total.support_sum / 60 == pytest.approx(support.mean())

@@ -261,6 +261,14 @@ def test_retention_deletes_in_chunks_and_stops_when_nothing_is_left(engine: Engi
         assert conn.scalars(select(DeadLetterRow.offset)).all() == [100]
 
 
+def test_scores_of_a_window_come_without_drills(engine: Engine) -> None:
+    deployment, stream = deployed(engine)
+    with engine.begin() as conn:
+        insert_scores(conn, [score_row(stream, i)._replace(score=float(i), drill=i % 2) for i in range(4)])
+        pieces = list(stored_scores(conn, deployment, 1, NOW, NOW + timedelta(hours=1)))
+    assert [(list(scores), list(classes)) for scores, classes in pieces] == [([0.0, 2.0], [1, 1])]
+
+
 def test_old_scores_go_by_chunks_or_by_whole_days(engine: Engine) -> None:
     _, stream = deployed(engine)
     with engine.begin() as conn:
