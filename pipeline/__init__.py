@@ -17,5 +17,5 @@
 Processes meet only in the database. Imports point down:
 
     cli → demo | doctor → assembly → reports → worker | monitor | calibrate | evaluate | training → telemetry
-        → stages → ingest | models | storage → alerts → scoring | shift → records → errors
+        → stages → ingest | models | senders | storage → alerts → scoring | shift → records → errors
 """

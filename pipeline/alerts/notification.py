@@ -1,39 +1,16 @@
-"""What is told on one channel of one event, and its words for channels that show text.
+"""What is told on one channel of one event. The answer itself is the payload, of `webhook_v1.schema.json`."""
 
-The answer itself is the payload, webhook v1 (`webhook_v1.schema.json`). What is read from it here may be missing
-or of another shape: a notification with a gap is worth more than none.
-"""
-
-import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from pipeline.alerts.incident import Action
-from pipeline.alerts.plain import neutral, plain
+from pipeline.alerts.plain import plain
 
 _LONGEST_KEY = 255  # of PagerDuty
-_LONGEST_LINE = 400
-
-#: Of the payload's parts, what a person is told about, in this order.
-_LINES = {
-    "segment": "segment",
-    "onset": "since",
-    "value": "flagged now",
-    "normal": "normal",
-    "n": "images",
-    "n_effective": "effective images",
-    "attribution": "where",
-    "cause": "cause",
-    "matters": "does it matter",
-    "trust": "can this be trusted",
-    "model": "model",
-    "reference": "reference",
-}
-_SHARES = frozenset({"share", "low", "high", "value", "normal", "warning", "critical"})
-_SPEAK_FOR_THEMSELVES = frozenset({"segment", "class", "kind", "name"})
+_LONGEST_TEXT = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,64 +52,9 @@ class Notification:
         return next(iter(self.links.values()), None)
 
     def text(self, name: str) -> str:
-        """A field as one plain line; empty where it is missing."""
+        """A field that is a string, as one plain line; empty where it is none."""
         value = self.payload.get(name)
-        return "" if value is None else plain(in_words(value), _LONGEST_LINE)
-
-    @property
-    def title(self) -> str:
-        """One line: how bad, where, what."""
-        told = {
-            "resolve": "RESOLVED",
-            "acknowledge": "ACKNOWLEDGED",
-            "info": "INFO",
-            "trigger": self.severity.upper(),
-        }[self.action]
-        head = "TEST of oodwatch, nothing is wrong: " if self.payload.get("test") is True else ""
-        value, normal = share(self.payload.get("value")), share(self.payload.get("normal"))
-        parts = [
-            f"{head}{told} {self.text('deployment')}",
-            " -> ".join(filter(None, (self.text("from"), self.text("to")))),
-            self.text("segment") and f"segment {self.text('segment')}",
-            value and f"{value} flagged" + (f", normal {normal}" if normal else ""),
-        ]
-        return " · ".join(filter(None, parts))
-
-    @property
-    def body(self) -> str:
-        """Lines for a person, plain text; strings of others cannot act in it, see `neutral`."""
-        said = {label: share(self.payload.get(name)) or self.text(name) for name, label in _LINES.items()}
-        lines = [f"{label}: {neutral(words)}" for label, words in said.items() if words]
-        lines += [f"incident {self.incident_id}: oodwatch why {self.incident_id}"] if self.incident_id else []
-        lines += [f"{name}: {link}" for name, link in self.links.items()]
-        return "\n".join(lines)
-
-
-def in_words(value: object) -> str:
-    """Any JSON value in one line: shares in percent, parts of a list apart by semicolons."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.4g}" if math.isfinite(value) else ""
-    if isinstance(value, Mapping):
-        return ", ".join(_pair(str(name), part) for name, part in value.items() if part is not None)
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return "; ".join(in_words(part) for part in value)
-    return str(value)
-
-
-def _pair(name: str, part: object) -> str:
-    words = (share(part) if name in _SHARES else "") or in_words(part)
-    return words if name in _SPEAK_FOR_THEMSELVES else f"{name} {words}"
-
-
-def share(value: object) -> str:
-    """A share as a percentage, also where it stands in an object with its interval; empty for anything else."""
-    if isinstance(value, Mapping):
-        value = value.get("share", value.get("value"))
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        return ""
-    return f"{100 * value:.3g} %"
+        return plain(value, _LONGEST_TEXT) if isinstance(value, str) else ""
 
 
 def is_link(link: object) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from pipeline.alerts.letter import body, title
 from pipeline.alerts.notification import Notification
 
 #: How often it is renewed at least, and how many of these it outlives: a monitor may be started anew meanwhile.
@@ -65,8 +66,8 @@ def _alert(incident: Standing, told: Notification, ends: datetime) -> dict[str, 
     return {
         "labels": labels_of(told),
         "annotations": {
-            "summary": newest.title[:_LONGEST],
-            "description": newest.body[: 4 * _LONGEST],
+            "summary": title(newest)[:_LONGEST],
+            "description": body(newest)[: 4 * _LONGEST],
             "handling": incident.handling,
             "incident": str(incident.incident_id),
             **({"dashboard": link} if link else {}),

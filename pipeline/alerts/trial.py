@@ -34,8 +34,8 @@ def trial(action: Action, *, deployment: str, now: datetime) -> Notification:
         "n_effective": 0,
         "onset": at,
         "attribution": [],
-        "cause": [{"kind": "test", "evidence": "somebody ran `oodwatch notify test`"}],
-        "matters": "no",
+        "cause": [{"kind": "test", "evidence": ["somebody ran `oodwatch notify test`"]}],
+        "matters": None,
         "trust": None,
         "links": {},
     }

@@ -32,6 +32,7 @@ from pipeline.storage.incidents import (
 from pipeline.storage.monitoring import Superseded, Watched, watched_deployments
 
 _ATTEMPTS = 20
+_ACKNOWLEDGING = ("pagerduty", "webhook", "stdout")  # kinds of channels that can take: somebody takes care
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ def alerting_of(settings: Settings) -> Alerting:
         Channel(
             channel.name,
             channel.min_state,
-            acknowledges=channel.kind == "pagerduty",
+            acknowledges=channel.kind in _ACKNOWLEDGING,
             informed=channel.events == "all",
         )
         for channel in settings.channels

@@ -19,7 +19,7 @@ from pipeline.senders.sender import Channel, Renewer, Sender
 from pipeline.senders.stdout import Stdout
 from pipeline.senders.webhook import Webhook
 from pipeline.settings import ChannelSettings, DeadmanSettings, Settings
-from pipeline.stages.delivering import Deadman
+from pipeline.stages.upkeep import Deadman
 
 logger = logging.getLogger(__name__)
 

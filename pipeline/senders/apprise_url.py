@@ -5,6 +5,7 @@ import logging
 from apprise import Apprise, NotifyFormat, NotifyType
 
 from pipeline.alerts.delivery import Undelivered
+from pipeline.alerts.letter import body, title
 from pipeline.alerts.notification import Notification
 from pipeline.alerts.plain import neutral, plain
 from pipeline.errors import UsageError
@@ -29,8 +30,8 @@ class AppriseUrl:
         """One message. Raises Undelivered."""
         looks = _LOOKS.get(notification.severity, NotifyType.INFO)
         result = self._services.notify(
-            body=notification.body[:_LONGEST] or "-",
-            title=neutral(plain(notification.title, _LONGEST_TITLE)),
+            body=body(notification)[:_LONGEST] or "-",
+            title=neutral(plain(title(notification), _LONGEST_TITLE)),
             notify_type=NotifyType.SUCCESS if notification.action == "resolve" else looks,
             body_format=NotifyFormat.TEXT,
             timeout=self._timeout_s,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from pipeline.alerts.letter import title
 from pipeline.alerts.notification import Notification
 from pipeline.alerts.plain import bounded, plain
 from pipeline.senders.exchange import exchange
@@ -38,7 +39,7 @@ def event_of(notification: Notification) -> dict[str, Any]:
     if notification.action != "trigger":
         return event
     payload = {
-        "summary": plain(notification.title, _LONGEST_SUMMARY),
+        "summary": plain(title(notification), _LONGEST_SUMMARY),
         "source": notification.text("deployment") or "oodwatch",
         "severity": notification.severity,
         "timestamp": notification.created_at.isoformat(),

@@ -7,9 +7,7 @@ claim has run out, with the same key.
 
 import logging
 import threading
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
@@ -21,34 +19,15 @@ from pipeline.alerts.standing import KEPT_UP, Standing
 from pipeline.senders.sender import Channel, Renewer
 from pipeline.stages.lanes import Attempt, Lanes
 from pipeline.stages.retry import Retry
+from pipeline.stages.told import Told
+from pipeline.stages.upkeep import Deadman, Upkeep
 from pipeline.storage import outbox
 from pipeline.storage.engine import reading
 
 logger = logging.getLogger(__name__)
 
 _LOOK_S = 2.0  # people's commands, too, write what is to be told
-_PING = "deadman"
-
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Deadman:
-    """An address that expects to hear of a monitor whose runs succeed."""
-
-    interval: timedelta
-    ping: Callable[[], None]  # raises as a sender does
-    hide: Callable[[str], str]
-
-
-@dataclass(slots=True)
-class Told:
-    """What has become of all attempts since the process began. Any thread may look."""
-
-    outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)  # (channel, delivered | failed | given_up)
-    renewals: Counter[tuple[str, str]] = field(default_factory=Counter)  # (channel, ok | failed)
-    pings: Counter[str] = field(default_factory=lambda: Counter(ok=0, failed=0))
-    waiting: Mapping[str, int] = field(default_factory=dict)  # by channel; empty while the database does not answer
 
 
 class Delivering:
@@ -62,31 +41,26 @@ class Delivering:
         engine: Engine,
         channels: Sequence[Channel],
         *,
-        deadman: Deadman | None,
         retry: Retry | None,
         clock: Callable[[], datetime],
         uniform: Callable[[float, float], float],
         renew_every: timedelta,
+        deadman: Deadman | None,
         succeeded: Callable[[], int | None],
         deployment: str | None = None,
     ) -> None:
         self._engine = engine
         self._channels = {channel.name: channel for channel in channels}
-        self._deadman = deadman
         self._retry = retry
         self._clock = clock
         self._uniform = uniform
-        self._renew_every = renew_every
-        self._succeeded = succeeded  # runs of the monitor that have ended well; None: it stands by
         self._deployment = deployment
         self._lanes = Lanes()
         self._unstored: list[Callable[[Connection], None]] = []  # how attempts went, while it cannot be stored
-        self._standing: dict[str, list[Standing]] = {}  # to be renewed, also while the database does not answer
-        self._renewed_at: dict[str, datetime] = {}
-        self._pinged_at: datetime | None = None
-        self._pinged_after: int | None = 0
-        self._trouble: dict[str, str] = {}  # of renewals and pings
         self.told = Told()
+        self._upkeep = Upkeep(
+            channels, self._lanes, self.told, renew_every=renew_every, deadman=deadman, succeeded=succeeded
+        )
 
     def run(self, stop: threading.Event, *, grace_s: float, beat: Callable[[], None] = lambda: None) -> None:
         """Deliver until told to stop; then wait for what is under way, not longer than `grace_s`."""
@@ -114,9 +88,7 @@ class Delivering:
         turns = self._with_database(partial(self._begin_due, now))
         if turns is None:
             self.told.waiting = {}
-        for channel in self._channels.values():
-            self._begin_renewal(channel, now)
-        self._begin_ping(now)
+        self._upkeep.begin(now)
         return turns or 0
 
     def _with_database(self, attempt: Callable[[], T]) -> T | None:
@@ -133,9 +105,7 @@ class Delivering:
         self._give_up_unknown(waiting, now)
         for turn in turns:
             self._begin(turn, self._channels[turn.channel], now)
-        for channel in self._channels.values():
-            if self._is_to_be_renewed(channel, now):
-                self._standing[channel.name] = self._read_standing(channel, ended_after=now - KEPT_UP)
+        self._upkeep.learn(now, partial(self._read_standing, ended_after=now - KEPT_UP))
         return len(turns)
 
     def _begin(self, turn: outbox.Due, channel: Channel, now: datetime) -> None:
@@ -196,46 +166,3 @@ class Delivering:
             return outbox.standing(
                 conn, channel.name, ended_after=ended_after, incident_id=incident_id, deployment=self._deployment
             )
-
-    def _is_to_be_renewed(self, channel: Channel, now: datetime) -> bool:
-        last = self._renewed_at.get(channel.name)
-        if not isinstance(channel.teller, Renewer) or channel.name in self._lanes.busy:
-            return False
-        return last is None or not last <= now < last + self._renew_every  # the clock may have stepped back
-
-    def _begin_renewal(self, channel: Channel, now: datetime) -> None:
-        if not self._is_to_be_renewed(channel, now) or not isinstance(channel.teller, Renewer):
-            return
-        self._renewed_at[channel.name] = now
-        if known := self._standing.get(channel.name):
-            say = partial(channel.teller.renew, known, now)
-            self._lanes.start(Attempt(channel.name, say, channel.hide, partial(self._renewed, channel)))
-
-    def _renewed(self, channel: Channel, failure: Undelivered | None) -> None:
-        self.told.renewals[channel.name, "ok" if failure is None else "failed"] += 1
-        self._note(f"channel {channel.name}: {channel.where}", "what stands was not renewed", failure)
-
-    def _begin_ping(self, now: datetime) -> None:
-        """Only where a run has ended well since the last one."""
-        deadman, last = self._deadman, self._pinged_at
-        if deadman is None or _PING in self._lanes.busy:
-            return
-        succeeded = self._succeeded()
-        if succeeded in (None, self._pinged_after) or (last is not None and last <= now < last + deadman.interval):
-            return
-        self._pinged_at, self._pinged_after = now, succeeded
-        self._lanes.start(Attempt(_PING, deadman.ping, deadman.hide, self._pinged))
-
-    def _pinged(self, failure: Undelivered | None) -> None:
-        self.told.pings["ok" if failure is None else "failed"] += 1
-        self._note("deadman", "the ping was not taken", failure)
-
-    def _note(self, where: str, what: str, failure: Undelivered | None) -> None:
-        """Say a trouble when it begins, changes and ends; what fails here is done again soon anyway."""
-        known = self._trouble.pop(where, None)
-        if failure is not None:
-            self._trouble[where] = str(failure)
-            if str(failure) != known:
-                logger.warning("%s: %s: %s; trying again", where, what, failure)
-        elif known is not None:
-            logger.info("%s answers again", where)

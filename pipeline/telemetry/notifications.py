@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from pipeline.stages.delivering import Told
+from pipeline.stages.told import Told
 
 
 class NotificationCollector(Collector):

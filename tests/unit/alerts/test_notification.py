@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.alerts.notification import Notification, in_words, is_link, share
+from pipeline.alerts.letter import body, in_words, share, title
+from pipeline.alerts.notification import Notification, is_link
 from pipeline.alerts.plain import bounded, finite, neutral, plain
 from tests.notified import MINUTE, T0, notification
 
@@ -21,35 +22,37 @@ NAMES = (
 
 
 def test_the_title_says_how_bad_where_and_what() -> None:
-    assert notification().title == "CRITICAL digits · ok -> critical · segment cam-3 · 31.4 % flagged, normal 1.1 %"
-    assert notification("resolve").title.startswith("RESOLVED digits")
-    assert notification(test=True).title.startswith("TEST of oodwatch, nothing is wrong: CRITICAL digits")
+    assert title(notification()) == "CRITICAL digits · ok -> critical · segment cam-3 · 31.4 %, normally 1.1 %"
+    assert title(notification("resolve")).startswith("RESOLVED digits")
+    assert title(notification(test=True)).startswith("TEST of oodwatch, nothing is wrong: CRITICAL digits")
+    rate = notification(unit="images a minute", value=0.5, normal=120.0)
+    assert title(rate).endswith("0.5 images a minute, normally 120 images a minute")
 
 
 def test_the_body_is_an_answer_in_lines() -> None:
-    assert notification().body.splitlines() == [
+    assert body(notification(who="ann", why="looking")).splitlines() == [
+        "by: ann looking",
+        "since: 2026-11-24T02:10:00+00:00",
         "segment: cam-3",
-        "since: low 2026-11-24T02:10:00+00:00, high 2026-11-24T02:12:00+00:00",
-        "flagged now: 31.4 %",
-        "normal: 1.1 %",
-        "images: 1200",
-        "effective images: 410.5",
-        "where: cam-3, share 91 %; cam-1, share 9 %",
-        "cause: lens, evidence sharpness fell by 40 %",
-        "does it matter: accuracy 0.71, at_most 0.8",
-        "can this be trusted: newest_result_age_s 12, lag_records 0, coverage 1",
+        "now: 31.4 %, 95 %: 28 % to 35 %, of 1200 images",
+        "normally: 1.1 %",
+        "where: 91 % segment cam-3; 9 % segment cam-1",
+        "likely cause: a lens (sharpness fell by 40 %)",
+        "does it matter: accuracy at most 71 %",
+        "can it be trusted: newest_result_age_seconds 12, lag_records 0, scored_ratio 1",
         "model: digits＠0f3a",
         "reference: digits-r1",
-        "incident 3: oodwatch why 3",
+        "more: oodwatch why 3",
         "incident: https://oodwatch.example.com/incident/3",
     ]
 
 
 def test_strings_of_others_cannot_act_in_a_text() -> None:
     evil = "<b>x</b> [click](http://evil) @everyone <!channel> *a* `b`\n\x1b[31m\u202e# head"
-    body = notification(segment=evil, links={}).body
-    assert not set("<>[]@*`#\x1b\u202e") & set(body)
-    assert len(body.splitlines()) == len(notification(links={}).body.splitlines())
+    names: dict[str, Any] = {"attribution": [{"segment": evil, "share": 0.5}], "who": evil, "why": evil, "links": {}}
+    said = body(notification(segment=evil, **names))
+    assert not set("<>[]@*`#\x1b\u202e") & set(said)
+    assert len(said.splitlines()) == len(body(notification(who="x", links={})).splitlines())
 
 
 @given(st.text(), st.integers(1, 50))
@@ -67,8 +70,8 @@ def test_rubbish_in_the_payload_still_makes_a_notification(found: dict[str, Any]
     told = Notification(1, 2, "trigger", found, T0)
     assert told.severity in ("critical", "warning", "info", "error")
     assert len(told.dedup_key) <= 255
-    assert len(told.title.splitlines()) == 1
-    assert told.body.count("\n") <= 13 + len(told.links)
+    assert len(title(told).splitlines()) == 1
+    assert body(told).count("\n") <= 12 + len(told.links)
     assert all(is_link(link) for link in told.links.values())
 
 
@@ -106,9 +109,8 @@ def test_the_dedup_key_is_of_the_incident_and_at_most_255_characters_long() -> N
 
 @pytest.mark.parametrize(
     ("value", "said"),
-    [(0.314, "31.4 %"), (1, "100 %"), ({"share": 0.5, "low": 0.4}, "50 %"), ({"value": 0.25}, "25 %"), (1.5, ""),
-     (None, ""), ("x", ""), (True, ""), (float("nan"), "")],
-)  # fmt: skip
+    [(0.314, "31.4 %"), (1, "100 %"), (0, "0 %"), (1.5, ""), (None, ""), ("x", ""), (True, ""), (float("nan"), "")],
+)
 def test_a_share_is_said_in_percent_and_anything_else_is_not(value: object, said: str) -> None:
     assert share(value) == said
 
@@ -124,4 +126,4 @@ def test_only_http_addresses_are_links(link: object, ok: bool) -> None:
 
 
 def test_numbers_that_are_none_are_not_said() -> None:
-    assert in_words({"a": float("nan"), "b": None, "c": [1, "x"]}) == "a , c 1; x"
+    assert in_words({"a": float("nan"), "b": None, "c": [1, "x"]}) == "c 1; x"

@@ -50,7 +50,7 @@ def test_labels_hold_no_value_and_no_time_and_stay_the_same_while_values_move() 
         "severity": "warning",
     }
     assert alert["annotations"]["summary"].startswith("WARNING digits")
-    assert "90 % flagged" in alert["annotations"]["summary"]
+    assert "90 %, normally 1.1 %" in alert["annotations"]["summary"]
     assert alert["annotations"]["handling"] == "acknowledged"
     assert alert["generatorURL"] == "https://oodwatch.example.com/incident/3"
     assert alert["startsAt"] == (T0 - 10 * MINUTE).isoformat()

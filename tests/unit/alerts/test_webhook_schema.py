@@ -16,7 +16,7 @@ VALIDATOR = Draft202012Validator(SCHEMA, format_checker=FormatChecker())
 def test_the_schema_is_one_and_describes_every_field_that_it_asks_for() -> None:
     Draft202012Validator.check_schema(SCHEMA)
     assert set(SCHEMA["required"]) <= set(SCHEMA["properties"])
-    assert set(SCHEMA["properties"]) - set(SCHEMA["required"]) == {"action", "test"}
+    assert len(SCHEMA["required"]) == 26
 
 
 @pytest.mark.parametrize(

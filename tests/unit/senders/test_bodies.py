@@ -45,7 +45,7 @@ def test_a_trigger_has_only_published_fields_of_their_types_and_lengths() -> Non
     assert datetime.fromisoformat(event["payload"]["timestamp"]) == T0
     assert event["links"] == [{"href": "https://oodwatch.example.com/incident/3", "text": "incident"}]
     assert event["client_url"] == "https://oodwatch.example.com/incident/3"
-    assert event["payload"]["custom_details"]["value"] == {"share": 0.314, "low": 0.28, "high": 0.35}
+    assert event["payload"]["custom_details"]["interval"] == {"low": 0.28, "high": 0.35}
     assert len(json.dumps(event)) < 512 * 1024
 
 

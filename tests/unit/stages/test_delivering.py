@@ -13,9 +13,9 @@ from sqlalchemy.exc import OperationalError
 from pipeline.alerts.delivery import Undelivered
 from pipeline.alerts.notification import Notification
 from pipeline.alerts.standing import KEPT_UP, Standing
-from pipeline.stages.delivering import Deadman
 from pipeline.stages.flow import Progress
 from pipeline.stages.retry import Retry
+from pipeline.stages.upkeep import Deadman
 from pipeline.storage.engine import open_database
 from tests.notified import MINUTE, T0, Clock, Spoken, Story, channel, delivering, passing
 from tests.services.processes import wait_until

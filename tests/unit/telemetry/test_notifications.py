@@ -1,6 +1,6 @@
 from prometheus_client import CollectorRegistry, generate_latest
 
-from pipeline.stages.delivering import Told
+from pipeline.stages.told import Told
 from pipeline.telemetry.notifications import NotificationCollector
 
 
