@@ -122,6 +122,7 @@ class Inference:
         features = outputs.features[finite]
         reference = self._reference
         return ScoredBatch(
+            reference=reference,
             ranges=ranges,
             images=tuple(images[i] for i in finite.tolist()),
             range_index=range_index[finite],

@@ -12,6 +12,7 @@ import pytest
 from pipeline.errors import StuckThread
 from pipeline.ingest.source import Poll
 from pipeline.stages.flow import Progress
+from pipeline.stages.serving import Serving
 from pipeline.telemetry.health import Pulse
 from pipeline.worker import Pace, Worker
 
@@ -40,8 +41,7 @@ class Parts:
         self.worker = Worker(
             subscription=anything(standby="host:1", trouble=None, poll=lambda timeout_s: Poll(), close=self._close),
             intake=lambda forward: anything(**vars(intake)),
-            preparation=anything(),
-            inference=anything(cap=16),
+            serving=Serving(anything(inference=anything(cap=16), model_id="m@0", reference=anything(name="m-r1"))),
             writer=anything(**vars(writer)),
             in_flight=anything(records=0, bytes=0),
             give_up=give_up,

@@ -17,6 +17,8 @@ AT_WORK = WorkerState(
     in_flight_bytes=0,
     batch_cap=16,
     progress=Progress(),
+    model="m@0",
+    reference="m-r1",
 )
 
 
