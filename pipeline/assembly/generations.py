@@ -74,21 +74,26 @@ class Generations:
 
     def first(self) -> Beginning:
         """What the registry names; where that cannot be taken, what it named before; else --model."""
+        beginning = self._first()
+        self._input_size = beginning.generation.preparation.preprocessing.input_size
+        return beginning
+
+    def _first(self) -> Beginning:
         with translated_errors(self._engine.url), reading(self._engine).connect() as conn:
             key = deployment_key(conn, self._deployment)
             candidates = [] if key is None else standing(conn, key)
+        seen = candidates[0].id if candidates else 0
         refused: list[tuple[Activation, str]] = []
         for candidate in candidates:
             try:
-                return Beginning(self.load(candidate), candidates[0].id, refused, candidate)
-            except Exception as error:
+                return Beginning(self.load(candidate), seen, refused, candidate)
+            except Exception as error:  # its own code may raise anything
                 if is_transient(error.__cause__ or error):
                     raise
                 refused.append((candidate, reason(error)))
         if refused and self._settings.model is None:
             raise RefusedError(f"the registry's model of {self._deployment} is refused: {refused[0][1]}")
-        generation = self.load(None)
-        return Beginning(generation, candidates[0].id if candidates else 0, refused, None)
+        return Beginning(self.load(None), seen, refused, None)
 
     def load(self, activation: Activation | None) -> Generation:
         """Verify, load and warm up; None: --model. Raises whatever speaks against it."""
@@ -99,8 +104,9 @@ class Generations:
             parts, reference = open_model(settings), self._reference(activation.reference_id)
             check_comparable(reference, model_id=parts.package.model_id, dtype=parts.classifier.dtype)
         self._check_input_size(parts)
-        _warm_up(parts, self._settings.worker.max_batch)
-        return make_generation(settings, parts, reference, self._pulse)
+        warm_up(parts, self._settings.worker.max_batch)
+        package = None if activation is None else activation.package
+        return make_generation(settings, parts, package, reference, self._pulse)
 
     def _own(self, activation: Activation | None) -> tuple[ModelParts, Reference]:
         """--model; after a roll-back to it with the reference that it had, where it is still the same model."""
@@ -128,7 +134,6 @@ class Generations:
                 f"{parts.package.model_id} takes images of {size} px, the model at work {self._input_size} px, and this"
                 " worker's memory is reckoned by that; start the worker again, and it takes the promoted one"
             )
-        self._input_size = size
 
 
 def deployment_name(settings: Settings) -> str:
@@ -136,7 +141,9 @@ def deployment_name(settings: Settings) -> str:
     return settings.deployment or load_package(required_model(settings)).spec.name
 
 
-def make_generation(settings: Settings, parts: ModelParts, reference: Reference, pulse: Pulse) -> Generation:
+def make_generation(
+    settings: Settings, parts: ModelParts, package: str | None, reference: Reference, pulse: Pulse
+) -> Generation:
     """A loaded model as one generation of a worker; `settings` name its package, for its child process."""
     from pipeline.models.device import free_memory, is_fatal, is_out_of_memory
 
@@ -167,10 +174,12 @@ def make_generation(settings: Settings, parts: ModelParts, reference: Reference,
         "device": str(classifier.device),
         "dtype": classifier.dtype,
     }
-    return Generation(parts.package.model_id, reference, parts.preparation, inference, isolation.close, description)
+    return Generation(
+        parts.package.model_id, package, reference, parts.preparation, inference, isolation.close, description
+    )
 
 
-def _warm_up(parts: ModelParts, batch: int) -> None:
+def warm_up(parts: ModelParts, batch: int) -> None:
     """Allocations, kernels and compilation happen before the first record. Raises RefusedError for NaN."""
     outputs = parts.classifier.warm_up(batch)
     if not (np.isfinite(outputs.logits).all() and np.isfinite(outputs.features).all()):

@@ -19,6 +19,7 @@ from pipeline.cli import (
     evaluation,
     finetuning,
     model,
+    models,
     monitoring,
     operations,
     retraining,
@@ -66,6 +67,13 @@ baseline_commands.command("show")(baseline.show)
 baseline_commands.command("accept")(baseline.accept)
 baseline_commands.command("revoke")(baseline.revoke)
 app.add_typer(baseline_commands, name="baseline", rich_help_panel="Detect")
+model_commands = typer.Typer(help="Which model scores: register, compare, promote, roll back.", no_args_is_help=True)
+model_commands.command("list")(models.list_models)
+model_commands.command("register")(models.register)
+model_commands.command("compare")(models.compare)
+model_commands.command("promote")(models.promote)
+model_commands.command("rollback")(models.rollback)
+app.add_typer(model_commands, name="models", rich_help_panel="Repair")
 topic_commands = typer.Typer(help="Make or check the topic of a Kafka source.", no_args_is_help=True)
 topic_commands.command("ensure")(topics.ensure)
 app.add_typer(topic_commands, name="topics", rich_help_panel="Administer")

@@ -79,7 +79,12 @@ class Handover:
             return
         newest = retry(self._newest, asks=("database",))
         self._next_look = self._monotonic() + INTERVAL_S
-        if newest is not None and newest.id != self._seen:
+        if newest is None or newest.id == self._seen:
+            return
+        current = self._serving.current
+        if newest.chooses == (current.package, current.reference.id):  # back from what was refused
+            self._seen, self._serving.refused = newest.id, None
+        else:
             self._coming = Coming(newest, self._side.submit(self._load, newest))
 
     def close(self) -> None:

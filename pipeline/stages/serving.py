@@ -17,6 +17,7 @@ class Generation:
     """One loaded, warm model with all that belongs to it."""
 
     model_id: str
+    package: str | None  # the registry's hash of it; none: the worker's own --model
     reference: Reference
     preparation: Preparation
     inference: Inference

@@ -28,6 +28,11 @@ class Activation:
     at: datetime
     who: str
 
+    @property
+    def chooses(self) -> tuple[str | None, int]:
+        """Which package with which reference."""
+        return self.package, self.reference_id
+
 
 @dataclass(frozen=True, slots=True)
 class ModelEvent:
@@ -87,13 +92,12 @@ def standing(conn: Connection, deployment_id: int) -> list[Activation]:
 
 
 def stack(activations: Sequence[Activation]) -> list[Activation]:
-    """Each promotion lies on what it replaced; a roll-back takes the top off, and is what it led to. Newest first."""
+    """Each promotion lies on what it replaced; a roll-back takes off what lies on what it leads to. Newest first."""
     lying: list[Activation] = []
     for activation in activations:
         if activation.kind == ROLLED_BACK:
-            del lying[-1:]
-            if lying and (lying[-1].package, lying[-1].reference_id) == (activation.package, activation.reference_id):
-                del lying[-1]
+            same = [at for at, one in enumerate(lying) if one.chooses == activation.chooses]
+            del lying[same[-1] if same else len(lying) :]
         lying.append(activation)
     return lying[::-1]
 

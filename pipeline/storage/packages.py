@@ -1,5 +1,6 @@
 """Model packages in the database: written once, never changed, read in pieces."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -39,10 +40,13 @@ class RegisteredPackage:
 def save_package(conn: Connection, package: RegisteredPackage, archive: IO[bytes]) -> bool:
     """Store a package with its archive, read from its beginning to its end; False where it is stored already."""
     values = {field: getattr(package, field) for field in RegisteredPackage.__slots__}
-    stored = conn.execute(
-        insert_or(conn, ModelPackageRow).values(**values | {"classes": list(package.classes)}).on_conflict_do_nothing()
+    stored = conn.scalar(
+        insert_or(conn, ModelPackageRow)
+        .values(**values | {"classes": list(package.classes)})
+        .on_conflict_do_nothing()
+        .returning(ModelPackageRow.hash)
     )
-    if stored.rowcount == 0:
+    if stored is None:
         return False
     _write(conn, package.hash, archive)
     return True
@@ -61,6 +65,14 @@ def read_archive(conn: Connection, package: str) -> Iterator[bytes]:
     while (content := conn.scalar(chunk.where(ModelChunkRow.position == position))) is not None:
         yield content
         position += 1
+
+
+def is_intact(conn: Connection, package: str) -> bool:
+    """Whether the stored bytes are those of the hash."""
+    digest = hashlib.sha256()
+    for piece in read_archive(conn, package):
+        digest.update(piece)
+    return digest.hexdigest() == package
 
 
 def package_by_hash(conn: Connection, package: str) -> RegisteredPackage:
