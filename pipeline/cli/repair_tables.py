@@ -87,10 +87,12 @@ def print_comparison(made: Comparison, data: str) -> None:
         f" threshold would flag {made.flagged_by_old_threshold:.1%} of the new energies",
         soft_wrap=True,
     )
-    console.print(
-        f"as many as the old reference aims at lie above {made.suggested_threshold:.4f} nats on these images",
-        soft_wrap=True,
-    )
+    if made.suggested_threshold is not None:
+        console.print(
+            f"suggested by these images: a threshold of {made.suggested_threshold:.4f} nats, above which lies the"
+            " share that the old reference aims at",
+            soft_wrap=True,
+        )
     if made.go:
         console.print(Text("go", style="bold green"))
     for why in made.against:

@@ -38,7 +38,7 @@ class Comparison:
     disagreement: float  # share of images that they give two classes
     flags_differ: float  # share that one flags and the other does not
     flagged_by_old_threshold: float  # share that the new model would put above the old threshold
-    suggested_threshold: float  # of the new model, by these images: as many above it as the old reference aims at
+    suggested_threshold: float | None  # of the new model, by enough images: the old reference's share is above it
     against: tuple[str, ...]  # why not to promote it; none: go
 
     @property
@@ -87,7 +87,7 @@ def compare(
         disagreement=float((old.scores.class_index != new.scores.class_index).mean()),
         flags_differ=float((old.flags() != new.flags()).mean()),
         flagged_by_old_threshold=float((new.scores.score > old.threshold).mean()),
-        suggested_threshold=conformal_threshold(new.scores.score, target_fpr)[0],
+        suggested_threshold=conformal_threshold(new.scores.score, target_fpr)[0] if n >= FEWEST else None,
         against=(*against, *_found(before, after, n, warning)),
     )
 
