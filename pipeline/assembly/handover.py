@@ -176,12 +176,12 @@ def rollback(settings: Settings, *, who: str, why: str) -> Change:
     Raises RefusedError where there is no such thing.
     """
     with _changing(settings, who, why) as (conn, deployment):
-        now, *former = standing(conn, deployment.id) or [None]
-        corrupt = [one for one in former if one.package is not None and not is_intact(conn, one.package)]
-        target = next((one for one in former if one not in corrupt), None)
-        if now is None or target is None:
+        lying = standing(conn, deployment.id)
+        corrupt = [one for one in lying[1:] if one.package is not None and not is_intact(conn, one.package)]
+        target = next((one for one in lying[1:] if one not in corrupt), None)
+        if target is None:
             raise RefusedError(f"{deployment.name} has nothing to go back to: no promotion counts; nothing was changed")
-        before = reference_by_key(conn, now.reference_id)
+        before = reference_by_key(conn, lying[0].reference_id)
         revision = _add(conn, deployment, ROLLED_BACK, target.package, target.reference_id, who, why)
         reference = reference_by_key(conn, target.reference_id)
         skipped = tuple(f"passed over, corrupt: package {one.package}" for one in corrupt if one.id > target.id)

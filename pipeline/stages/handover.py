@@ -65,14 +65,14 @@ class Handover:
         self._monotonic = monotonic
         self._on_swap = on_swap
         self._side = ThreadPoolExecutor(1, thread_name_prefix="registry")
-        self._coming: Coming | None = None
+        self.coming: Coming | None = None  # what the side thread is at
         self._next_look = 0.0
 
     def __call__(self, retry: Retry) -> None:
         """Look, or conclude, if it is time to; never waits for the side thread."""
-        if self._coming is not None:
-            if self._coming.generation.done():
-                coming, self._coming = self._coming, None
+        if self.coming is not None:
+            if self.coming.generation.done():
+                coming, self.coming = self.coming, None
                 self._conclude(coming, retry)
             return
         if self._monotonic() < self._next_look:
@@ -85,7 +85,7 @@ class Handover:
         if newest.chooses == (current.package, current.reference.id):  # back from what was refused
             self._seen, self._serving.refused = newest.id, None
         else:
-            self._coming = Coming(newest, self._side.submit(self._load, newest))
+            self.coming = Coming(newest, self._side.submit(self._load, newest))
 
     def close(self) -> None:
         """The side thread is not waited for."""
