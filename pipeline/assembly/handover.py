@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -143,7 +143,8 @@ def packages(settings: Settings) -> list[PackageLine]:
 def history(settings: Settings) -> list[ModelEvent]:
     """Who did what and why, oldest first."""
     with existing_database(settings) as engine, reading(engine).connect() as conn:
-        return list_events(conn, settings.deployment)
+        events = list_events(conn, settings.deployment)
+    return [replace(event, package=event.package and event.package[:12]) for event in events]
 
 
 def promote(settings: Settings, name: str, *, reference: str | None, who: str, why: str, force: bool = False) -> Change:

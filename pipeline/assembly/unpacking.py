@@ -13,7 +13,7 @@ from pipeline.settings import Settings, load_settings
 from pipeline.storage.engine import reading, translated_errors
 from pipeline.storage.packages import package_by_hash, read_archive
 
-_KEPT = 4  # folders: a roll-back then reads nothing
+_KEPT = 3  # folders: a roll-back then reads nothing
 
 
 def unpacked(engine: Engine, package: str, home: Path) -> Path:

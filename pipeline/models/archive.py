@@ -78,7 +78,7 @@ def unpack(pieces: Iterable[bytes], expected: str, out: Path) -> ModelPackage:
     except OSError as error:
         raise EnvironmentFault(f"{out.parent}: {error.strerror}; name another place with OODWATCH_STATE_DIR") from error
     try:
-        with tempfile.TemporaryFile(dir=partial) as content:
+        with tempfile.TemporaryFile() as content:
             _collect(pieces, expected, content)
             with tarfile.open(fileobj=content, mode="r:") as tar:
                 for member in tar:
