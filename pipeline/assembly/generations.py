@@ -86,7 +86,8 @@ class Generations:
         refused: list[tuple[Activation, str]] = []
         for candidate in candidates:
             try:
-                return Beginning(self.load(candidate), seen, refused, candidate)
+                # Of what a worker is started with, the newest reference counts, as without a registry.
+                return Beginning(self.load(candidate if candidate.package else None), seen, refused, candidate)
             except Exception as error:  # its own code may raise anything
                 if is_transient(error.__cause__ or error):
                     raise
@@ -109,16 +110,20 @@ class Generations:
         return make_generation(settings, parts, package, reference, self._pulse)
 
     def _own(self, activation: Activation | None) -> tuple[ModelParts, Reference]:
-        """--model; after a roll-back to it with the reference that it had, where it is still the same model."""
+        """--model; after a roll-back to it with the reference that it had."""
         parts = open_model(self._settings)
-        model_id = parts.package.model_id
-        if activation is not None:
-            reference = self._reference(activation.reference_id)
-            if reference.model_id == model_id:
-                check_comparable(reference, model_id=model_id, dtype=parts.classifier.dtype)
-                return parts, reference
-        name, dtype = self._settings.reference, parts.classifier.dtype
-        return parts, matching_reference(self._engine, name=name, model_id=model_id, dtype=dtype)
+        model_id, dtype = parts.package.model_id, parts.classifier.dtype
+        if activation is None:
+            name = self._settings.reference
+            return parts, matching_reference(self._engine, name=name, model_id=model_id, dtype=dtype)
+        reference = self._reference(activation.reference_id)
+        if reference.model_id != model_id:
+            raise RefusedError(
+                f"{reference.model_id} scored before, --model {self._settings.model} holds {model_id} here: start this"
+                " worker again with the former package, or register that and promote it"
+            )
+        check_comparable(reference, model_id=model_id, dtype=dtype)
+        return parts, reference
 
     def _reference(self, key: int) -> Reference:
         with translated_errors(self._engine.url), reading(self._engine).connect() as conn:
