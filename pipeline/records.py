@@ -276,11 +276,12 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class ScoredBatch:
-    """Several ranges after the model: every record of theirs is in `images` or in `dead`.
+    """Several ranges after one model: every record of theirs is in `images` or in `dead`.
 
     Row i of every array belongs to images[i]; `range_index[i]` says to which range.
     """
 
+    reference: Reference  # of the model that scored them
     ranges: tuple[Range, ...]
     images: tuple[PreparedImage, ...]
     range_index: Ints

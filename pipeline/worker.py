@@ -6,7 +6,8 @@
     writer thread   one transaction: cursor + rows + roll-up parts  stages/writer.py, sink.py
 
 Queues between them are bounded in bytes. Only the poll thread touches the log, only the writer thread
-the database, only the model thread the device. Killing the process at any moment is safe.
+the database, only the model thread the device; but a promoted model is read and warmed up by a thread of its
+own, and takes over between two batches (stages/serving.py). Killing the process at any moment is safe.
 """
 
 import contextlib
@@ -22,9 +23,9 @@ from pipeline.errors import StuckThread
 from pipeline.ingest.source import Subscription
 from pipeline.records import Bounds, Range, ScoredBatch
 from pipeline.stages.flow import InFlight, Progress
-from pipeline.stages.inference import Inference
 from pipeline.stages.intake import Intake
-from pipeline.stages.preparation import Preparation, Prepared
+from pipeline.stages.preparation import Prepared
+from pipeline.stages.serving import Generation, Serving
 from pipeline.stages.writer import Writer
 from pipeline.telemetry.health import Pulse, WorkerState, stacks
 
@@ -50,6 +51,7 @@ class _Waiting:
     """A range whose records are being prepared."""
 
     portion: Range
+    generation: Generation  # prepares and scores it
     prepared: Sequence["Future[list[Prepared]]"]
     since: float
 
@@ -65,8 +67,7 @@ class Worker:
         *,
         subscription: Subscription,
         intake: Callable[[Callable[[Range], None]], Intake],
-        preparation: Preparation,
-        inference: Inference,
+        serving: Serving,
         writer: Writer,
         in_flight: InFlight,
         give_up: threading.Event,
@@ -76,8 +77,9 @@ class Worker:
     ) -> None:
         self._subscription = subscription
         self._intake = intake(self._prepare)
-        self._preparation = preparation
-        self._inference = inference
+        self._serving = serving
+        self._at_work = serving.current  # the generation of the batch at work
+        self._held: _Waiting | None = None  # of the next generation: it begins the next batch
         self._writer = writer
         self._in_flight = in_flight
         self._give_up = give_up  # ends retries; set when the deadline has passed or a thread has failed
@@ -106,8 +108,11 @@ class Worker:
             paused=self._intake.paused,
             in_flight_records=self._in_flight.records,
             in_flight_bytes=self._in_flight.bytes,
-            batch_cap=self._inference.cap,
+            batch_cap=self._serving.current.inference.cap,
             progress=self._writer.progress,
+            model=self._serving.current.model_id,
+            reference=self._serving.current.reference.name,
+            refused=self._serving.refused,
         )
 
     def run(self, stop: threading.Event, *, drain_to: Sequence[Bounds] | None = None) -> Progress:
@@ -147,17 +152,23 @@ class Worker:
             raise self._failure
         return self._writer.progress
 
+    def close(self) -> None:
+        """End what the generations hold, as child processes."""
+        for generation in (self._at_work, self._serving.current):
+            generation.close()
+
     def _poll(self) -> None:
         self._intake.step(_BEAT_S)
 
     def _prepare(self, portion: Range) -> None:
         """Hand a range to the decode pool; ranges keep their order because their futures do."""
+        generation = self._serving.current
         records = () if portion.isolated else portion.records
         tasks = [
-            self._pool.submit(self._preparation.prepare_all, records[first : first + _DECODE_CHUNK])
+            self._pool.submit(generation.preparation.prepare_all, records[first : first + _DECODE_CHUNK])
             for first in range(0, len(records), _DECODE_CHUNK)
         ]
-        self._waiting.put(_Waiting(portion, tasks, time.monotonic()))
+        self._waiting.put(_Waiting(portion, generation, tasks, time.monotonic()))
 
     def _infer(self) -> None:
         gathered = self._gather()
@@ -165,7 +176,11 @@ class Worker:
             return
         prepared = [waiting.results() for waiting in gathered]
         ready = time.monotonic()
-        batch = self._inference.score_ranges([waiting.portion for waiting in gathered], prepared)
+        generation = gathered[0].generation
+        if generation is not self._at_work:  # ranges keep their order: nothing of the former one is left
+            self._at_work.close()
+            self._at_work = generation
+        batch = generation.inference.score_ranges([waiting.portion for waiting in gathered], prepared)
         batch = replace(batch, prepare_s=ready - gathered[0].since, infer_s=time.monotonic() - ready)
         while not self._finished.is_set():
             try:
@@ -176,14 +191,21 @@ class Worker:
             return
 
     def _gather(self) -> list[_Waiting]:
-        """A batch leaves when full, when its oldest record has waited enough, or when nothing else is near."""
+        """A batch leaves when full, when its oldest record has waited enough, or when nothing else is near.
+
+        Or when what comes next is of another generation: a batch has one model.
+        """
         gathered: list[_Waiting] = []
         size = 0
         timeout = _BEAT_S
         while size < self._pace.max_batch:
             try:
-                waiting = self._waiting.get(timeout=timeout)
+                waiting = self._held or self._waiting.get(timeout=timeout)
             except queue.Empty:
+                break
+            self._held = None
+            if gathered and waiting.generation is not gathered[0].generation:
+                self._held = waiting
                 break
             gathered.append(waiting)
             size += len(waiting.portion.records)

@@ -14,6 +14,7 @@ from pipeline.assembly.calibrating import run_calibration
 from pipeline.assembly.working import run_worker
 from pipeline.ingest.source import NewRecord
 from pipeline.ingest.spool import Spool
+from pipeline.models.package import ModelPackage
 from pipeline.models.packaging import make_package
 from pipeline.models.preprocessing import Preprocessing
 from pipeline.settings import Settings, SourceSettings, load_settings
@@ -126,16 +127,15 @@ class Deployment:
         return run_worker(self.settings(**worker), start_at="earliest", drain=True, stop=threading.Event())
 
 
-def make_deployment(home: Path, *, images: int = 220, database_url: str | None = None) -> Deployment:
-    """Package, calibrate on random pictures, nothing produced yet."""
-    torch.set_num_threads(1)
+def make_package_of(home: Path) -> ModelPackage:
+    """The tiny model's package in a folder, with its weights beside it."""
     home.mkdir(parents=True, exist_ok=True)
     (home / "net.py").write_text(ARCHITECTURE)
     (home / "classes.txt").write_text("red\ngreen\nblue\n")
     generator = torch.Generator().manual_seed(0)
     weights = {"head.weight": torch.randn(3, 12, generator=generator), "head.bias": torch.zeros(3)}
     torch.save(weights, home / "weights.pt")
-    make_package(
+    return make_package(
         home / "tiny",
         architecture=f"{home / 'net.py'}:tiny",
         weights=home / "weights.pt",
@@ -143,6 +143,12 @@ def make_deployment(home: Path, *, images: int = 220, database_url: str | None =
         head="head",
         preprocessing=Preprocessing(SIDE, SIDE, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)),
     )
+
+
+def make_deployment(home: Path, *, images: int = 220, database_url: str | None = None) -> Deployment:
+    """Package, calibrate on random pictures, nothing produced yet."""
+    torch.set_num_threads(1)
+    make_package_of(home)
     folder = home / "calibration"
     folder.mkdir(exist_ok=True)
     for i in range(images):

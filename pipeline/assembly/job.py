@@ -1,7 +1,7 @@
 """One worker's job, and the worker that does it: stages put together, nothing opened."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -9,18 +9,18 @@ from sqlalchemy import Engine
 
 from pipeline.assembly.housekeeping import Housekeeping
 from pipeline.assembly.operating import Operations
-from pipeline.assembly.parts import ModelParts, decode_threads, owner_name, score_of
+from pipeline.assembly.parts import decode_threads, owner_name
 from pipeline.assembly.sources import Source
-from pipeline.records import Range, Record, Reference, utc_now
+from pipeline.records import Range, utc_now
 from pipeline.settings import Settings
 from pipeline.stages.cursors import Cursors, StartAt
 from pipeline.stages.flow import Flow, InFlight
-from pipeline.stages.inference import Inference, SupportOf
+from pipeline.stages.handover import Handover
 from pipeline.stages.intake import Intake
-from pipeline.stages.isolation import Isolated, Isolation
 from pipeline.stages.retry import Retry
 from pipeline.stages.rows import Entry
 from pipeline.stages.sampling import Sampler, SamplingLimits
+from pipeline.stages.serving import Serving
 from pipeline.stages.sink import Sink
 from pipeline.stages.writer import Writer
 from pipeline.worker import Pace, Worker
@@ -32,20 +32,19 @@ class Job:
 
     settings: Settings
     engine: Engine
-    parts: ModelParts
-    reference: Reference
+    serving: Serving
+    handover: Handover
     source: Source
     start_at: StartAt
     deployment: str
     deployment_id: int
     operations: Operations
     on_stored: Callable[[Entry], None]
-    support: SupportOf | None  # by the reference's images
 
-    def worker(self, isolation: Isolation) -> Worker:
+    def worker(self) -> Worker:
         """All four stages, joined."""
         limits = self.settings.worker
-        side = self.parts.package.spec.preprocessing.input_size
+        side = self.serving.current.preparation.preprocessing.input_size
         flow = Flow(
             InFlight(
                 max_records=max(limits.max_records_in_flight, limits.max_batch),
@@ -58,8 +57,7 @@ class Job:
         return Worker(
             subscription=self.source.subscription,
             intake=partial(self._intake, flow),
-            preparation=self.parts.preparation,
-            inference=self._inference(isolation),
+            serving=self.serving,
             writer=writer,
             in_flight=flow.in_flight,
             give_up=give_up,
@@ -68,6 +66,7 @@ class Job:
             housekeeping=(
                 Housekeeping(self.engine, writer, self.settings),
                 self.operations.heartbeat(self.engine, writer, self.deployment),
+                partial(self.handover, writer.retry),
             ),
         )
 
@@ -79,27 +78,6 @@ class Job:
             forward=forward,
             max_range=limits.max_batch,
             stall_s=limits.stall_seconds,
-        )
-
-    def _inference(self, isolation: Isolation) -> Inference:
-        from pipeline.models.device import free_memory, is_fatal, is_out_of_memory
-
-        def score_isolated(records: Sequence[Record]) -> Iterator[Isolated]:
-            for answer in isolation.score(records):
-                self.operations.pulse.beat("model")  # a child process may take a minute for the next one
-                yield answer
-
-        return Inference(
-            self.parts.classifier,
-            score_of(self.reference, self.parts.classifier),
-            self.reference,
-            max_batch=self.settings.worker.max_batch,
-            is_out_of_memory=is_out_of_memory,
-            is_fatal=is_fatal,
-            free_memory=free_memory,
-            score_isolated=score_isolated,
-            clock=utc_now,
-            support=self.support,
         )
 
     def _writer(self, flow: Flow, give_up: threading.Event) -> Writer:
@@ -118,8 +96,8 @@ class Job:
         return Writer(
             self.engine,
             self.source.topic,
-            Sink(self.deployment_id, self.reference, owner_name(), limits.max_segments, places),
-            Sampler(SamplingLimits(places, samples.pictures), self.parts.preparation.picture),
+            Sink(self.deployment_id, owner_name(), limits.max_segments, places),
+            Sampler(SamplingLimits(places, samples.pictures), self.serving.current.preparation.picture),
             cursors,
             flow=flow,
             retry=Retry(

@@ -24,7 +24,7 @@ from pipeline.stages.flow import Progress
 from pipeline.stages.retry import Retry
 from pipeline.storage.engine import is_transient, revision_problem, stored_revision
 from pipeline.storage.processes import Process, beat, forget_silent, remove
-from pipeline.telemetry.health import Pulse, WorkerState, unready
+from pipeline.telemetry.health import Pulse, WorkerState, notes, unready
 from pipeline.telemetry.http import Endpoints, Server
 from pipeline.telemetry.metrics import StateCollector
 from pipeline.telemetry.probe import Address
@@ -67,6 +67,7 @@ class Operations:
         self._started_at = utc_now()
         self._phase = "starting"
         self._troubles: Callable[[], list[str]] | None = None
+        self._notes: Callable[[], list[str]] = list
         self._work: Callable[[], Mapping[str, Any]] = dict
         self._revision_problem: str | None = None
         self.registry = CollectorRegistry()
@@ -76,7 +77,7 @@ class Operations:
         Info("oodwatch_build", "What runs here.", registry=self.registry).info(self.versions)
         ProcessCollector("oodwatch", registry=self.registry)
         address = Address.parse(listen)
-        endpoints = Endpoints(self.silent, self.unready, self.registry, self.versions)
+        endpoints = Endpoints(self.silent, self.unready, self.registry, self.versions, self.notes)
         self._server = None if address is None else Server(address, endpoints)
         if self._server is not None:
             logger.info("health and metrics at %s", self._server.url)
@@ -104,6 +105,10 @@ class Operations:
             return [self._phase]
         problem = [] if self._revision_problem is None else [self._revision_problem]
         return problem + self._troubles()
+
+    def notes(self) -> list[str]:
+        """What a person should know of a process that is ready."""
+        return self._notes()
 
     def enter(self, phase: str) -> None:
         """Say what is being done before there is a worker to look at."""
@@ -133,6 +138,7 @@ class Operations:
     def watch(self, state: Callable[[], WorkerState]) -> None:
         """From now on the worker's own state says whether it is ready."""
         collector = StateCollector(state, lambda: not self.unready(), self.pulse)
+        self._notes = lambda: notes(state())
         self.attend(lambda: unready(state()), lambda: _work(state()), collector)
 
     def attend(
@@ -216,4 +222,7 @@ def _work(state: WorkerState) -> Mapping[str, Any]:
         "scored": state.progress.scored,
         "dead_letters": state.progress.dead,
         "in_flight": state.in_flight_records,
+        "model": state.model,
+        "reference": state.reference,
+        "notes": notes(state),
     }

@@ -22,6 +22,7 @@ class ProcessLine:
     name: str
     deployment: str | None
     version: str
+    model: str | None  # what scores there
     status: str  # ready, not ready, silent
     age_s: float  # since the last beat
     up_s: float
@@ -49,11 +50,14 @@ def line_of(process: Process, now: datetime) -> ProcessLine:
     reasons = [f"last beat {process.beat_at:%Y-%m-%dT%H:%M:%SZ}"] if silent else state.get("reasons", [])
     if not reasons and state.get("standby"):
         reasons = [f"stands by for {state['standby']}"]
+    if not silent:
+        reasons = [*reasons, *state.get("notes", [])]
     return ProcessLine(
         role=process.role,
         name=process.name,
         deployment=process.deployment,
         version=process.version,
+        model=state.get("model"),
         status="silent" if silent else "ready" if state.get("ready") else "not ready",
         age_s=round(age.total_seconds(), 1),
         up_s=round((process.beat_at - process.started_at).total_seconds(), 1),

@@ -163,17 +163,24 @@ def matching_reference(engine: Engine, *, name: str | None, model_id: str, dtype
 
     Raises UsageError where there is none, or where energies would not be comparable with it.
     """
-    from pipeline.ingest.decode import DECODER
-
     with translated_errors(engine.url), reading(engine).connect() as conn:
         reference = find_reference(conn, name=name, model_id=model_id)
+    check_comparable(reference, model_id=model_id, dtype=dtype)
+    return reference
+
+
+def check_comparable(reference: Reference, *, model_id: str, dtype: str) -> None:
+    """Raises UsageError where this process's energies would not be comparable with a reference's."""
+    from pipeline.ingest.decode import DECODER
+
+    if reference.model_id != model_id:
+        raise UsageError(f"reference {reference.name} belongs to model {reference.model_id}, not to {model_id}")
     for what, has, needs in (("decoder", DECODER, reference.decoder), ("dtype", dtype, reference.dtype)):
         if has != needs:
             raise UsageError(
                 f"reference {reference.name} was made with {what} {needs!r}, this worker has {has!r}: energies"
                 " would not be comparable; run `oodwatch calibrate` here, or install what the reference used"
             )
-    return reference
 
 
 def open_database_of(settings: Settings, *, create: bool = True) -> Engine:

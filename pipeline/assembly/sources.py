@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from pipeline.errors import UsageError
-from pipeline.ingest.source import Appender, NewRecord, Subscription, Topic
+from pipeline.ingest.source import Appender, NewRecord, Originals, Subscription, Topic
 from pipeline.ingest.spool import Spool, SpoolTopic, parse_spool_url
 from pipeline.ingest.spool_subscription import SpoolSubscription
 from pipeline.records import Bounds
@@ -38,8 +38,8 @@ def check_source(url: str, kafka: Mapping[str, object]) -> None:
         parse_spool_url(url)
 
 
-def open_topic(url: str, kafka: Mapping[str, object], *, timeout_s: float = TIMEOUT_S) -> Topic:
-    """What the log says about itself."""
+def open_topic(url: str, kafka: Mapping[str, object], *, timeout_s: float = TIMEOUT_S) -> Originals:
+    """What the log says about itself, and single records of it."""
     if _is_kafka(url):
         from pipeline.ingest.kafka_topic import KafkaTopic
 

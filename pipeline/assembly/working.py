@@ -6,27 +6,19 @@ from functools import partial
 
 from sqlalchemy import Engine
 
+from pipeline.assembly.generations import Beginning, Generations, deployment_name
 from pipeline.assembly.job import Job
 from pipeline.assembly.operating import Operations
-from pipeline.assembly.parts import (
-    ModelParts,
-    make_isolated,
-    matching_reference,
-    open_database_of,
-    open_model,
-    owner_name,
-    required_source,
-    support_of,
-)
+from pipeline.assembly.parts import open_database_of, owner_name, required_source
 from pipeline.assembly.sources import check_source, open_source, start_from
-from pipeline.records import Float64s, Reference, utc_now
+from pipeline.records import utc_now
 from pipeline.settings import Settings
 from pipeline.stages.flow import Progress
-from pipeline.stages.isolation import Isolation
+from pipeline.stages.handover import Handover, note_refused
 from pipeline.stages.rows import Entry
+from pipeline.stages.serving import Generation, Serving
 from pipeline.storage.deployments import ensure_deployment
 from pipeline.storage.engine import translated_errors
-from pipeline.storage.references import reference_features
 from pipeline.telemetry.metrics import WorkerMetrics
 
 
@@ -52,13 +44,14 @@ def run_worker(
         engine = operations.patiently("opening the database", partial(open_database_of, settings))
         if engine is None:
             return Progress()
-        operations.enter("loading the model")
-        parts = open_model(settings)
-        deployment = settings.deployment or parts.package.spec.name
-        enlisted = operations.patiently("reading the reference", partial(_enlist, settings, engine, parts, deployment))
-        if enlisted is None:
+        deployment = deployment_name(settings)
+        generations = Generations(settings, engine, deployment, operations.pulse)
+        beginning = operations.patiently("loading the model", generations.first)
+        if beginning is None:
             return Progress()
-        reference, images, deployment_id = enlisted
+        key = operations.patiently("enlisting in the database", partial(_enlist, engine, beginning, deployment))
+        if key is None:
+            return Progress()
         source = open_source(
             url,
             settings.source.kafka,
@@ -67,73 +60,79 @@ def run_worker(
             max_bytes=settings.worker.max_megabytes_in_flight * 2**20 // 4,
         )
         targets = source.topic.bounds() if drain else None
-        operations.enter("warming the model up")
-        parts.classifier.warm_up(settings.worker.max_batch)
-        isolation = Isolation(partial(make_isolated, settings), clock=utc_now)
+        serving = Serving(beginning.generation, beginning.refused_because)
+        metrics = WorkerMetrics(
+            operations.registry,
+            deployment=deployment,
+            model=serving.current.description,
+            energy_edges=serving.current.reference.edges,
+            clock=utc_now,
+        )
+
+        def swapped(generation: Generation) -> None:
+            metrics.describe(generation.description)
+            say(f"{deployment}: from now on {generation}")
+
+        handover = _handover(engine, serving, generations, key, beginning.seen, swapped)
         job = Job(
             settings,
             engine,
-            parts,
-            reference,
+            serving,
+            handover,
             source,
             begin,
             deployment,
-            deployment_id,
+            key,
             operations,
-            _counting(operations, deployment, parts, reference, on_stored),
-            support_of(images, parts.classifier),
+            partial(_tell, (metrics.stored, on_stored)),
         )
-        worker = job.worker(isolation)
+        worker = job.worker()
         operations.watch(worker.state)
-        say(
-            f"{deployment}: {parts.package.model_id} on {parts.classifier.device}, reference {reference.name}"
-            f" (threshold {reference.threshold:.4f}), reading {url}"
-        )
+        say(f"{deployment}: {serving.current}, reading {url}")
+        for note in beginning.notes(settings):
+            say(note)
         try:
             return worker.run(stop, drain_to=targets)
         finally:
-            isolation.close()
+            handover.close()
+            worker.close()
             source.topic.close()
             engine.dispose()
 
 
-def _enlist(settings: Settings, engine: Engine, parts: ModelParts, deployment: str) -> tuple[Reference, Float64s, int]:
-    """The reference to score against, the projected features of its images, and the deployment's key."""
-    reference = matching_reference(
-        engine, name=settings.reference, model_id=parts.package.model_id, dtype=parts.classifier.dtype
-    )
-    assert reference.id is not None
+def _enlist(engine: Engine, beginning: Beginning, deployment: str) -> int:
+    """The deployment's key: it is what scores here from now on. The registry hears what is not taken, and why."""
+    generation, now = beginning.generation, utc_now()
+    assert generation.reference.id is not None
     with translated_errors(engine.url), engine.begin() as conn:
-        key = ensure_deployment(conn, deployment, model_id=reference.model_id, reference_id=reference.id, now=utc_now())
-        images = reference_features(conn, reference.id)
-    return reference, images, key
+        key = ensure_deployment(
+            conn, deployment, model_id=generation.model_id, reference_id=generation.reference.id, now=now
+        )
+        for activation, why in beginning.refused:
+            note_refused(conn, key, activation, owner_name(), why, now=now)
+    return key
 
 
-def _counting(
-    operations: Operations,
-    deployment: str,
-    parts: ModelParts,
-    reference: Reference,
-    on_stored: Callable[[Entry], None],
-) -> Callable[[Entry], None]:
-    """Metrics, and then whoever else wants to hear of a stored batch."""
-    metrics = WorkerMetrics(
-        operations.registry,
-        deployment=deployment,
-        model={
-            "model": parts.package.spec.name,
-            "version": parts.package.spec.version,
-            "digest": parts.package.digest,
-            "reference": reference.name,
-            "device": str(parts.classifier.device),
-            "dtype": parts.classifier.dtype,
-        },
-        energy_edges=reference.edges,
+def _handover(
+    engine: Engine,
+    serving: Serving,
+    generations: Generations,
+    deployment_id: int,
+    seen: int,
+    swapped: Callable[[Generation], None],
+) -> Handover:
+    return Handover(
+        engine,
+        serving,
+        generations.load,
+        deployment_id=deployment_id,
+        seen=seen,
+        owner=owner_name(),
         clock=utc_now,
+        on_swap=swapped,
     )
 
-    def stored(entry: Entry) -> None:
-        metrics.stored(entry)
-        on_stored(entry)
 
-    return stored
+def _tell(listeners: tuple[Callable[[Entry], None], ...], entry: Entry) -> None:
+    for listener in listeners:
+        listener(entry)

@@ -21,6 +21,7 @@ from pipeline.cli import (
     evaluation,
     finetuning,
     model,
+    models,
     monitoring,
     notifying,
     operations,
@@ -96,6 +97,13 @@ rule_commands = typer.Typer(help="Rules and dashboards of other tools.", no_args
 rule_commands.command("export")(rules.export)
 rule_commands.callback()(lambda: None)
 app.add_typer(rule_commands, name="rules", rich_help_panel="Administer")
+model_commands = typer.Typer(help="Which model scores: register, compare, promote, roll back.", no_args_is_help=True)
+model_commands.command("list")(models.list_models)
+model_commands.command("register")(models.register)
+model_commands.command("compare")(models.compare)
+model_commands.command("promote")(models.promote)
+model_commands.command("rollback")(models.rollback)
+app.add_typer(model_commands, name="models", rich_help_panel="Repair")
 topic_commands = typer.Typer(help="Make or check the topic of a Kafka source.", no_args_is_help=True)
 topic_commands.command("ensure")(topics.ensure)
 app.add_typer(topic_commands, name="topics", rich_help_panel="Administer")

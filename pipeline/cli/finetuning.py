@@ -170,4 +170,5 @@ def _print_finetuned(made: Finetuned, as_json: bool) -> None:
         return
     print_finetune_report(made.report)
     typer.echo(f"{made.package.path}: {made.package.model_id}, reference {reference.name}")
-    note(f"next: oodwatch card {reference.name}, and oodwatch worker --model {made.package.path}")
+    path = made.package.path
+    note(f"next: oodwatch card {reference.name}; oodwatch models register {path}, or a worker with --model {path}")

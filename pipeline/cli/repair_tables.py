@@ -9,6 +9,7 @@ from rich.text import Text
 from pipeline.cli.output import table_console
 from pipeline.scoring.evaluation import Separation
 from pipeline.training import finetune_report, head_report
+from pipeline.training.comparison import Comparison
 
 
 def print_finetune_report(report: finetune_report.FinetuneReport) -> None:
@@ -65,6 +66,37 @@ def print_head_report(report: head_report.HeadReport, fitted: Mapping[str, int])
         f" {before.energy:.2f} -> {after.energy:.2f}",
         soft_wrap=True,
     )
+
+
+def print_comparison(made: Comparison, data: str) -> None:
+    """Old and new on the same images, and whether to go."""
+    old, new = made.old, made.new
+    console = table_console()
+    console.print(Text(f"{old.model} and {new.model} on {data}", style="bold"), soft_wrap=True)
+    table = _table("", "old", "new")
+    table.add_row("reference", old.reference, new.reference)
+    table.add_row("threshold, nats", f"{old.threshold:.4f}", f"{new.threshold:.4f}")
+    table.add_row("flagged", f"{old.flagged:.1%}", f"{new.flagged:.1%}")
+    table.add_row("interval", f"{old.low:.1%}-{old.high:.1%}", f"{new.low:.1%}-{new.high:.1%}")
+    table.add_row("mean energy, nats", f"{old.energy:.2f}", f"{new.energy:.2f}")
+    if old.accuracy is not None and new.accuracy is not None:
+        table.add_row(f"accuracy, {made.labelled:,} labels", f"{old.accuracy:.1%}", f"{new.accuracy:.1%}")
+    console.print(table)
+    console.print(
+        f"two classes for {made.disagreement:.1%} of the images; flagged by one alone {made.flags_differ:.1%}; the old"
+        f" threshold would flag {made.flagged_by_old_threshold:.1%} of the new energies",
+        soft_wrap=True,
+    )
+    if made.suggested_threshold is not None:
+        console.print(
+            f"suggested by these images: a threshold of {made.suggested_threshold:.4f} nats, above which lies the"
+            " share that the old reference aims at",
+            soft_wrap=True,
+        )
+    if made.go:
+        console.print(Text("go", style="bold green"))
+    for why in made.against:
+        console.print(Text.assemble(("no-go: ", "bold red"), why), soft_wrap=True)
 
 
 def _print_outliers(console: Console, before: Separation, after: Separation) -> None:

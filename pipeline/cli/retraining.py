@@ -166,4 +166,4 @@ def _print_retrained(made: RetrainedModel, as_json: bool) -> None:
     if reference is None:
         note(f"next: oodwatch calibrate --model {made.package.path} IMAGES: no old reference fits the new head")
     else:
-        note(f"next: oodwatch worker --model {made.package.path}, which takes the reference {reference.name}")
+        note(f"next: oodwatch models register {made.package.path}, or a worker with it as --model ({reference.name})")

@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -104,6 +105,10 @@ def worker(
 def demo(
     headless: Annotated[bool, typer.Option("--headless", help="No live table.")] = False,
     seconds: Annotated[int, typer.Option(min=5, metavar="N", help="How long images are sent.")] = 30,
+    keep: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="A new folder for package, database and images: to repair the model next."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """A digit reader that is shown cats: trains, calibrates, produces, scores, and shows it live.
@@ -114,7 +119,7 @@ def demo(
     from pipeline.demo.scenario import run_demo
 
     live = not headless and not as_json and sys.stderr.isatty()
-    summary = run_demo(seconds=seconds, live=live, stop=stop_on_signals(), say=note)
+    summary = run_demo(seconds=seconds, live=live, stop=stop_on_signals(), say=note, keep=keep)
     if as_json:
         print_json(summary.as_dict())
     else:

@@ -124,15 +124,30 @@ def normalised(pixels: Pixels) -> Tensor:
 
 def cut_cats(n: int, rng: np.random.Generator) -> Pixels:
     """Random square pieces of the cat's portrait, 64x64."""
-    from skimage.data import chelsea
+    return _cut(("chelsea",), n, rng)
 
-    portrait = np.asarray(chelsea())  # type: ignore[no-untyped-call]
-    height, width = portrait.shape[:2]
+
+def cut_others(n: int, rng: np.random.Generator) -> Pixels:
+    """The same of other pictures, for a repair: what it learns from must not be what it is judged by."""
+    return _cut(("astronaut", "brick", "camera", "coffee", "coins", "grass", "gravel", "moon", "rocket"), n, rng)
+
+
+def lying(pixels: Pixels) -> Pixels:
+    """As a camera that has fallen over sees them."""
+    return np.ascontiguousarray(np.rot90(pixels, axes=(1, 2)))
+
+
+def _cut(names: tuple[str, ...], n: int, rng: np.random.Generator) -> Pixels:
+    import skimage.data
+
+    pictures = [np.asarray(getattr(skimage.data, name)()) for name in names]
     pieces = []
-    for _ in range(n):
+    for i in range(n):
+        picture = pictures[i % len(pictures)]
+        height, width = picture.shape[:2]
         side = int(rng.integers(60, 160))
         top, left = int(rng.integers(0, height - side)), int(rng.integers(0, width - side))
-        piece = Image.fromarray(portrait[top : top + side, left : left + side])
+        piece = Image.fromarray(picture[top : top + side, left : left + side]).convert("RGB")
         pieces.append(np.asarray(piece.resize((SIDE, SIDE), Image.Resampling.BILINEAR)))
     return np.stack(pieces)
 

@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from pipeline.assembly.calibrating import run_calibration
 from pipeline.assembly.working import run_worker
 from pipeline.demo import digits
 from pipeline.demo.screen import Screen
-from pipeline.errors import OodwatchError
+from pipeline.errors import OodwatchError, UsageError
 from pipeline.ingest.image_files import find_images
 from pipeline.ingest.produce import send
 from pipeline.ingest.source import NewRecord
@@ -96,8 +97,15 @@ class Summary:
         )
 
 
-def run_demo(*, seconds: float, live: bool, stop: threading.Event, say: Callable[[str], None]) -> Summary:
-    """Play the scenario once; ends by itself, or early when `stop` is set."""
+def run_demo(
+    *, seconds: float, live: bool, stop: threading.Event, say: Callable[[str], None], keep: Path | None = None
+) -> Summary:
+    """Play the scenario once; ends by itself, or early when `stop` is set.
+
+    `keep` names a new folder for the package, the database and images to go on with.
+    """
+    if keep is not None and keep.exists():
+        raise UsageError(f"--keep {keep}: is there already; name a new folder")
 
     def unless_stopped(_done: int) -> None:
         if stop.is_set():
@@ -106,7 +114,8 @@ def run_demo(*, seconds: float, live: bool, stop: threading.Event, say: Callable
     began = time.monotonic()
     torch.set_num_threads(1)  # the model is tiny: more threads only get in each other's way
     with tempfile.TemporaryDirectory(prefix="oodwatch-demo-") as folder:
-        home = Path(folder)
+        home = Path(folder) if keep is None else keep
+        home.mkdir(parents=True, exist_ok=True)
         images = digits.load_images()
         settings = _settings(home)
         threshold = _prepare_model(settings, images, home, say, unless_stopped)
@@ -114,6 +123,8 @@ def run_demo(*, seconds: float, live: bool, stop: threading.Event, say: Callable
         say(f"sending {RATE:.0f} images a second for {seconds:.0f} s; camera {CAT_CAMERA} shows cats after a third")
         tally = Tally()
         _stream(settings, images, home, seconds, tally, Screen(tally, CAMERAS, live=live), stop, say)
+        if keep is not None:
+            _write_sets(images, keep)
     return Summary(
         images=sum(tally.images.values()),
         dead_letters=tally.dead,
@@ -121,6 +132,15 @@ def run_demo(*, seconds: float, live: bool, stop: threading.Event, say: Callable
         threshold=threshold,
         seconds=time.monotonic() - began,
     )
+
+
+def _write_sets(images: digits.DemoImages, home: Path) -> None:
+    """What a repair needs: normal images with labels, images of something else, and what to judge by."""
+    digits.write_images(images.train, home / "train", images.train_labels)
+    digits.write_images(images.stream, home / "digits-seen", images.stream_labels)
+    digits.write_images(digits.cut_others(360, np.random.default_rng(2)), home / "others")
+    digits.write_images(images.cats, home / "cats")
+    digits.write_images(digits.lying(images.stream), home / "lying")
 
 
 def _settings(home: Path) -> Settings:

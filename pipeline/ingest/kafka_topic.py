@@ -1,7 +1,7 @@
 """What the brokers say about a topic. Asked anew each time, over a client of its own."""
 
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
@@ -12,7 +12,8 @@ from pipeline.errors import EnvironmentFault, UsageError
 from pipeline.ingest.kafka_client import make_client
 from pipeline.ingest.kafka_errors import answer_to
 from pipeline.ingest.kafka_options import KafkaOptions
-from pipeline.records import Bounds, Partition
+from pipeline.ingest.kafka_record import to_record
+from pipeline.records import Bounds, Partition, Record
 
 _UNKNOWN_TOPIC = 3  # error code of a topic's metadata
 _READ_COMMITTED = "read_committed"
@@ -83,6 +84,23 @@ class KafkaTopic:
                         continue
                     raise EnvironmentFault(f"{self._options.address}: nothing came from partition {partition}")
                 return offset
+            finally:
+                reader.close(autocommit=False, timeout_ms=1000)
+
+    def records_at(self, partition: int, offsets: Collection[int]) -> Iterator[Record]:
+        """The records at these offsets, ascending; those that are gone, or damaged, are left out."""
+        (bounds,) = self.bounds([partition])
+        place = TopicPartition(self.name, partition)
+        with self._answered():
+            reader = make_client(KafkaConsumer, **self._options.for_reader(timeout_s=self._timeout_s))
+            try:
+                reader.assign([place])
+                for offset in sorted(at for at in offsets if bounds.beginning <= at < bounds.end):
+                    reader.seek(place, offset)
+                    with suppress(CorruptRecordError):
+                        for message in reader.poll(timeout_ms=_READ_PATIENCE_MS).get(place, []):
+                            if message.offset == offset:  # else it was a hole
+                                yield to_record(bounds.partition, message)
             finally:
                 reader.close(autocommit=False, timeout_ms=1000)
 

@@ -4,7 +4,7 @@ Two roles, because two threads use it: exactly one thread polls a Subscription; 
 asks a Topic about identities and bounds. Producers append.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -94,6 +94,13 @@ class Topic(Protocol):
 
     def close(self) -> None:
         """Let go of connections."""
+
+
+class Originals(Topic, Protocol):
+    """A log that can be asked for single records, once they have been read."""
+
+    def records_at(self, partition: int, offsets: Collection[int]) -> Iterator[Record]:
+        """The records at these offsets, ascending; those that the log holds no longer are left out."""
 
 
 class Appender(Protocol):

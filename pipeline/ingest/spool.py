@@ -218,6 +218,17 @@ class SpoolTopic:
             for row in connection.execute(f"{SELECT_RECORD} ORDER BY partition, offset"):
                 yield to_record(self._topic, topic_id, row)
 
+    def records_at(self, partition: int, offsets: Collection[int]) -> Iterator[Record]:
+        """The records at these offsets, ascending; those that are gone are left out."""
+        with self._reading() as connection:
+            topic_id = _topic_id(connection)
+            for offset in sorted(offsets):
+                row = connection.execute(
+                    f"{SELECT_RECORD} WHERE partition = ? AND offset = ?", (partition, offset)
+                ).fetchone()
+                if row is not None:
+                    yield to_record(self._topic, topic_id, row)
+
     def erase(self, coordinates: Iterable[tuple[int, int]]) -> int:
         """Overwrite key, value and headers of these (partition, offset); return how many there were."""
         with self._reading() as connection:

@@ -73,10 +73,10 @@ class Classifier:
         """W (K, D) and b (K,) of the last linear layer: logits = W z + b. None where they are not at hand."""
         return self._network.head()
 
-    def warm_up(self, batch: int) -> None:
+    def warm_up(self, batch: int) -> Outputs:
         """One forward pass of full size: allocations, kernels and compilation happen before the first record."""
         side = self.package.spec.preprocessing.input_size
-        self.predict(np.zeros((batch, side, side, 3), np.uint8))
+        return self.predict(np.zeros((batch, side, side, 3), np.uint8))
 
 
 class _HeadedNetwork:

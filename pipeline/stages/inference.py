@@ -127,6 +127,7 @@ class Inference:
         reference = self._reference
         projected = (features - reference.feature_mean) @ reference.projection
         return ScoredBatch(
+            reference=reference,
             ranges=ranges,
             images=tuple(images[i] for i in finite.tolist()),
             range_index=range_index[finite],

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from pipeline.records import Partition, Reference
+from pipeline.records import Partition
 from pipeline.stages.rows import Entry, advances, dead_letter_rows, part_rows, score_rows, without_ranges
 from pipeline.stages.sampling import SampleDraft, sample_rows
 from pipeline.storage.deployments import ensure_segments
@@ -18,10 +18,9 @@ from pipeline.storage.streams import advance
 
 @dataclass(frozen=True, slots=True)
 class Sink:
-    """Writes entries of one deployment, scored against one reference."""
+    """Writes entries of one deployment."""
 
     deployment_id: int
-    reference: Reference
     owner: str
     max_segments: int
     sample_places: int
@@ -41,9 +40,9 @@ class Sink:
         A range is fenced when its compare-and-set meets no row: somebody else has moved the cursor.
         Nothing of it is written, and the other ranges of the batch are unaffected.
         """
-        if self.reference.id is None:
-            raise ValueError(f"reference {self.reference.name} is not stored")
-        batch = entry.batch
+        batch, reference = entry.batch, entry.batch.reference
+        if reference.id is None:
+            raise ValueError(f"reference {reference.name} is not stored")
         steps = advances(entry, log_ends)
         streams = [stream_ids[portion.partition] for portion in batch.ranges]
         fenced = frozenset(
@@ -60,19 +59,19 @@ class Sink:
         segments = ensure_segments(conn, self.deployment_id, sorted(names), limit=self.max_segments)
         insert_scores(
             conn,
-            score_rows(entry, stream_ids=stream_ids, segments=segments, reference_id=self.reference.id),
+            score_rows(entry, stream_ids=stream_ids, segments=segments, reference_id=reference.id),
         )
         insert_dead_letters(conn, dead_letter_rows(entry, stream_ids=stream_ids))
         insert_parts(
             conn,
-            part_rows(entry, segments=segments, deployment_id=self.deployment_id, reference=self.reference),
+            part_rows(entry, segments=segments, deployment_id=self.deployment_id, reference=reference),
         )
         rows = sample_rows(
             drafts,
             segments=segments,
             stream_ids=stream_ids,
             deployment_id=self.deployment_id,
-            reference_id=self.reference.id,
+            reference_id=reference.id,
         )
         insert_samples(conn, rows, self.sample_places)
         return fenced

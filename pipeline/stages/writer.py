@@ -150,7 +150,7 @@ class Writer:
             last[image.message.segment] = image.value_sha256
         return Entry(
             batch=batch,
-            flags=batch.scores.score > self._sink.reference.threshold,
+            flags=batch.scores.score > batch.reference.threshold,
             repeats=np.array(repeats, dtype=np.bool_),
             counted=np.array([not image.message.drill for image in batch.images], dtype=np.bool_),
             event_times=np.array([to_microseconds(image.message.event_time) for image in batch.images], np.int64),

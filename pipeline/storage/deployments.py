@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from datetime import datetime
 
-from sqlalchemy import Connection, bindparam, insert, select
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from pipeline.errors import UsageError
 from pipeline.storage.conflicts import insert_or
@@ -24,6 +24,20 @@ def ensure_deployment(conn: Connection, name: str, *, model_id: str, reference_i
         .on_conflict_do_update(index_elements=[DeploymentRow.name], set_=changing)
         .returning(DeploymentRow.id)
     ).scalar_one()
+
+
+def serve(conn: Connection, deployment_id: int, *, model_id: str, reference_id: int, now: datetime) -> None:
+    """From now on this model and reference score in the deployment."""
+    conn.execute(
+        update(DeploymentRow)
+        .where(DeploymentRow.id == deployment_id)
+        .values(model_id=model_id, reference_id=reference_id, updated_at=now)
+    )
+
+
+def deployment_key(conn: Connection, name: str) -> int | None:
+    """The key of a deployment; None where no worker has made it yet."""
+    return conn.scalar(select(DeploymentRow.id).where(DeploymentRow.name == name))
 
 
 def check_deployment(conn: Connection, name: str | None) -> None:

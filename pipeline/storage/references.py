@@ -129,6 +129,12 @@ def reference_by_name(conn: Connection, name: str) -> Reference:
     return _reference(row)
 
 
+def newest_of_model(conn: Connection, model_id: str) -> str | None:
+    """The name of the model's newest reference; None where it has none."""
+    ordered = select(ReferenceRow.name).where(ReferenceRow.model_id == model_id).order_by(ReferenceRow.version.desc())
+    return conn.scalar(ordered.limit(1))
+
+
 def reference_by_key(conn: Connection, key: int) -> Reference:
     """The reference that rows name, without its images."""
     return _reference(conn.execute(select(ReferenceRow.__table__).where(ReferenceRow.id == key)).one())

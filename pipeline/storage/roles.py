@@ -1,8 +1,9 @@
 """Roles on PostgreSQL: who may do what. Granted to people's and processes' own logins by an operator.
 
-The owner (whoever runs `oodwatch migrate`) also calibrates, forgets and drops. Worker and monitor own
-nothing: days of `score` are made and dropped by two functions that run with the owner's rights. New days
-need no grant of their own: PostgreSQL checks the table that a statement names, and all of them name `score`.
+The owner (whoever runs `oodwatch migrate`) also calibrates, registers models, forgets and drops. A package may hold
+code, which workers run: an operator promotes what the owner has registered, and registers nothing. Worker and
+monitor own nothing: days of `score` are made and dropped by two functions that run with the owner's rights. New
+days need no grant of their own: PostgreSQL checks the table that a statement names, and all of them name `score`.
 """
 
 from sqlalchemy import Connection, text
@@ -44,6 +45,7 @@ _WRITES = {
     "incident_event": "INSERT",
     "outbox": "INSERT, UPDATE, DELETE",
     "label": "UPDATE, DELETE",
+    "model_event": "INSERT",
 }
 #: What an operator writes: decisions of people. Of a baseline only that it was revoked can change; of an incident how
 #: it is handled, and what is told of that.
@@ -55,6 +57,7 @@ _DECIDES = {
     "outbox": "INSERT",
     "mark": "INSERT",
     "label": "INSERT, UPDATE",
+    "model_event": "INSERT",
 }
 
 

@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 from pipeline.storage.bulk import insert_many
-from pipeline.storage.schema import DeploymentRow, ReferenceRow, SampleRow, ScoreRow, SegmentRow
+from pipeline.storage.schema import DeploymentRow, ReferenceRow, SampleRow, ScoreRow, SegmentRow, StreamRow
 
 
 class NewSample(NamedTuple):
@@ -163,6 +163,45 @@ def sample_features(
             yield LabelledFeatures(
                 row.features, row.id, row.label, row.name, row.value_sha256, row.model_id, row.kind == "random"
             )
+
+
+@dataclass(frozen=True, slots=True)
+class SamplePlace:
+    """Where the original of a stored sample lies in the log."""
+
+    topic: str
+    topic_id: str
+    partition: int
+    offset: int
+    value_sha256: bytes
+    label: str | None
+
+
+def random_places(
+    conn: Connection, deployment: str, start: datetime | None, end: datetime | None, limit: int
+) -> list[SamplePlace]:
+    """Of the newest random samples of a deployment with start <= event time < end."""
+    statement = (
+        select(
+            StreamRow.topic,
+            StreamRow.topic_id,
+            StreamRow.partition,
+            SampleRow.offset,
+            ScoreRow.value_sha256,
+            ScoreRow.label,
+        )
+        .join(ScoreRow, same_record())
+        .join(StreamRow, StreamRow.id == SampleRow.stream_id)
+        .join(DeploymentRow, DeploymentRow.id == SampleRow.deployment_id)
+        .where(DeploymentRow.name == deployment, SampleRow.kind == "random")
+        .order_by(SampleRow.event_time.desc(), SampleRow.id)
+        .limit(limit)
+    )
+    if start is not None:
+        statement = statement.where(SampleRow.event_time >= start)
+    if end is not None:
+        statement = statement.where(SampleRow.event_time < end)
+    return [SamplePlace(*row) for row in conn.execute(statement)]
 
 
 def same_record() -> ColumnElement[bool]:

@@ -2,6 +2,7 @@
 
 from pipeline.storage.alert_schema import IncidentRow
 from pipeline.storage.label_schema import LabelRow
+from pipeline.storage.model_schema import ModelEventRow
 from pipeline.storage.schema import ScoreRow
 
-(METADATA,) = {row.metadata for row in (IncidentRow, LabelRow, ScoreRow)}
+(METADATA,) = {row.metadata for row in (IncidentRow, LabelRow, ModelEventRow, ScoreRow)}

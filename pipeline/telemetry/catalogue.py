@@ -51,7 +51,7 @@ def series(known: list[Family]) -> Iterator[str]:
 
 
 def _of_worker(now: datetime) -> CollectorRegistry:
-    registry, idle = CollectorRegistry(), WorkerState({}, 0, None, None, False, 0, 0, 0, Progress())
+    registry, idle = CollectorRegistry(), WorkerState({}, 0, None, None, False, 0, 0, 0, Progress(), "", "")
     WorkerMetrics(registry, deployment="", model={}, energy_edges=np.zeros(1), clock=lambda: now)
     registry.register(StateCollector(lambda: idle, _ready, _pulse()))
     return registry

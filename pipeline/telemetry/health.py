@@ -76,6 +76,9 @@ class WorkerState:
     in_flight_bytes: int
     batch_cap: int  # images in one forward pass; lowered when memory ran out
     progress: Progress
+    model: str  # what scores: its id
+    reference: str
+    refused: str | None = None  # why the model that the registry names does not
 
 
 def unready(state: WorkerState) -> list[str]:
@@ -86,3 +89,8 @@ def unready(state: WorkerState) -> list[str]:
     elif not state.lag and state.standby is None:
         reasons.append("no partition is assigned yet")
     return reasons
+
+
+def notes(state: WorkerState) -> list[str]:
+    """What a person should know of a worker that can work."""
+    return [] if state.refused is None else [f"the promoted model is refused, {state.model} goes on: {state.refused}"]

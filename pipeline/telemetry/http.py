@@ -36,6 +36,7 @@ class Endpoints:
     ready: Callable[[], Sequence[str]]
     registry: CollectorRegistry
     version: Mapping[str, str]
+    notes: Callable[[], Sequence[str]] = tuple  # what a person should know besides; no reason against
 
     def answer(self, path: str, accept: str) -> tuple[int, str, bytes]:
         """Status, content type and body."""
@@ -43,7 +44,7 @@ class Endpoints:
             case "/livez" | "/healthz":
                 return _verdict(self.live())
             case "/readyz":
-                return _verdict(self.ready())
+                return _verdict(self.ready(), self.notes())
             case "/metrics":
                 encode, content_type = choose_encoder(accept)
                 return 200, content_type, encode(self.registry)
@@ -138,8 +139,9 @@ class _Handler(BaseHTTPRequestHandler):
         logger.debug(format, *args)
 
 
-def _verdict(reasons: Sequence[str]) -> tuple[int, str, bytes]:
-    return _json(503 if reasons else 200, {"ok": not reasons, "reasons": list(reasons)})
+def _verdict(reasons: Sequence[str], notes: Sequence[str] = ()) -> tuple[int, str, bytes]:
+    answer = {"ok": not reasons, "reasons": list(reasons)} | ({"notes": list(notes)} if notes else {})
+    return _json(503 if reasons else 200, answer)
 
 
 def _json(status: int, values: Mapping[str, Any]) -> tuple[int, str, bytes]:

@@ -105,10 +105,11 @@ class WorkerMetrics:
             ("deployment",),
             registry=registry,
         )
-        Info("oodwatch_model", "What scores.", registry=registry).info({"deployment": deployment, **model})
+        self._model = Info("oodwatch_model", "What scores.", registry=registry)
+        self.describe(model)
         self._energy = Distribution(
             "oodwatch_energy_nats",
-            "Energy of stored images, drills left out; the buckets are the reference's.",
+            "Energy of stored images, drills left out; the buckets are those of the first reference.",
             "nats",
             energy_edges,
             {"deployment": deployment},
@@ -122,6 +123,10 @@ class WorkerMetrics:
         )
         registry.register(self._energy)
         registry.register(self._latency)
+
+    def describe(self, model: Mapping[str, str]) -> None:
+        """From now on this model scores."""
+        self._model.info({"deployment": self._deployment, **model})
 
     def stored(self, entry: Entry) -> None:
         """Count a committed batch."""
@@ -182,6 +187,12 @@ class StateCollector(Collector):
             ("in_flight_records", "Records between poll and commit.", "records", state.in_flight_records),
             ("in_flight_bytes", "Memory that they are reckoned at.", "bytes", state.in_flight_bytes),
             ("batch_cap_images", "Images in one forward pass, at most.", "images", state.batch_cap),
+            (
+                "model_refused",
+                "1 while the promoted model is refused and the one before goes on.",
+                "",
+                bool(state.refused),
+            ),
         ):
             yield GaugeMetricFamily(f"oodwatch_{name}", documentation, float(value), unit=unit)
         for name, documentation, value in (

@@ -203,7 +203,7 @@ def positioned_writer(engine: Engine, log: FakeLog) -> Writer:
     writer = Writer(
         engine,
         topic,
-        Sink(1, reference(1), "w", 1000, 4),
+        Sink(1, "w", 1000, 4),
         Sampler(SamplingLimits(), lambda image: None),
         cursors,
         flow=flow,

@@ -87,6 +87,7 @@ def score_ranges(ranges: Sequence[Range]) -> ScoredBatch:
     n = len(images)
     energies = np.array([energy_of(image.value_sha256) for image in images])
     return ScoredBatch(
+        reference=reference(1),
         ranges=tuple(ranges),
         images=tuple(images),
         range_index=np.array(index, dtype=np.int64),

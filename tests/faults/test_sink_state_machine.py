@@ -129,7 +129,7 @@ class FakeWorker:
         self.writer = Writer(
             engine,  # type: ignore[arg-type]
             topic,
-            Sink(1, reference(1), name, 10, 2),
+            Sink(1, name, 10, 2),
             Sampler(SamplingLimits(2), lambda image: None),
             cursors,
             flow=flow,

@@ -449,3 +449,17 @@ def on_own_broker(broker: KafkaBroker, template: Deployment, home: Path, *, part
         wanted = {site.topic: {"num_partitions": partitions, "replication_factor": 1}}
         admin.create_topics(wanted, wait_for_metadata=True)
     return site
+
+
+def test_single_records_are_read_again_by_their_offsets_and_those_that_are_gone_are_left_out(site: Site) -> None:
+    values: list[bytes | None] = [png(i) for i in range(30)]
+    site.produce(values)
+    with KafkaAdminClient(bootstrap_servers=site.bootstrap) as admin:
+        admin.delete_records({TopicPartition(site.topic, 0): 5})
+    topic = KafkaTopic(read_options(site.url, {}))
+    found = list(topic.records_at(0, [29, 2, 5, 17, 30, 999]))
+    assert [(record.offset, record.value, record.key) for record in found] == [
+        (offset, values[offset], b"k") for offset in (5, 17, 29)
+    ]
+    assert {record.partition for record in found} == {Partition(site.topic, topic.topic_id(), 0)}
+    topic.close()

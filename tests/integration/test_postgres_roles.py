@@ -38,7 +38,12 @@ TABLES = (
     "verdict",
     "transition",
     "baseline",
+    "model_package",
+    "model_package_chunk",
+    "model_event",
 )
+#: What an operator may add to.
+DECISIONS = ("baseline", "model_event")
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +105,7 @@ def test_a_reader_sees_every_table_and_changes_none(as_role: Engine) -> None:
             assert conn.scalar(text(f'SELECT count(*) FROM "{table}"')) is not None
     for table in TABLES:
         assert refused(as_role, f'DELETE FROM "{table}"')
-        if (table, as_role.url.username) != ("baseline", f"test_{OPERATOR}"):
+        if as_role.url.username != f"test_{OPERATOR}" or table not in DECISIONS:
             assert refused(as_role, f'INSERT INTO "{table}" DEFAULT VALUES')
     assert refused(as_role, "UPDATE stream SET next_offset = 0")
     assert refused(as_role, "SELECT create_score_days('{1}')")
@@ -121,6 +126,16 @@ def test_an_operator_accepts_and_revokes_baselines_and_changes_no_other_word_of_
         conn.execute(text("UPDATE baseline SET revoked_at = 1, revoked_by = 'ann' WHERE version = 1"))
     assert refused(as_role, "UPDATE baseline SET days = 3")
     assert refused(as_role, "UPDATE baseline SET name = 'bob'")
+
+
+@pytest.mark.parametrize("as_role", [OPERATOR, WRITER], indirect=True)
+def test_who_promotes_and_who_refuses_adds_to_the_history_and_changes_none_of_it(as_role: Engine) -> None:
+    with as_role.begin() as conn:
+        conn.execute(text("INSERT INTO model_event (at, kind, who, why) VALUES (1, 'promoted', 'ann', '')"))
+    assert refused(as_role, "UPDATE model_event SET who = 'bob'")
+    assert refused(as_role, "DELETE FROM model_event")
+    assert refused(as_role, "INSERT INTO model_package DEFAULT VALUES")
+    assert refused(as_role, "UPDATE model_package_chunk SET content = ''")
 
 
 @pytest.mark.parametrize("as_role", [READER], indirect=True)

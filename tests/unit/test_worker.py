@@ -11,15 +11,25 @@ import pytest
 
 from pipeline.errors import StuckThread
 from pipeline.ingest.source import Poll
+from pipeline.records import ScoredBatch
 from pipeline.stages.flow import Progress
+from pipeline.stages.serving import Serving
 from pipeline.telemetry.health import Pulse
 from pipeline.worker import Pace, Worker
+from tests.faults.scored import score_ranges
 
 
 class Parts:
     """A worker whose poll, or whose writer, may hang until the test lets go."""
 
-    def __init__(self, *, poll: Callable[[], None] = lambda: None, write: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        *,
+        poll: Callable[[], None] = lambda: None,
+        write: Callable[[], None] = lambda: None,
+        generation: Any = None,
+        in_flight: int = 0,
+    ) -> None:
         self.now_s = 0.0
         self.released = 0
         self.closed = 0
@@ -37,13 +47,20 @@ class Parts:
         )
         pulse = Pulse({"poll": 60.0, "model": 600.0, "writer": 600.0}, clock=lambda: self.now_s)
         anything: Any = SimpleNamespace
+        model = anything(inference=anything(cap=16), model_id="m@0", reference=anything(name="m-r1"))
+        self.serving = Serving(generation or model)
+        self.forward: Callable[[Any], None] = lambda portion: None
+
+        def make_intake(forward: Callable[[Any], None]) -> Any:
+            self.forward = forward
+            return intake
+
         self.worker = Worker(
             subscription=anything(standby="host:1", trouble=None, poll=lambda timeout_s: Poll(), close=self._close),
-            intake=lambda forward: anything(**vars(intake)),
-            preparation=anything(),
-            inference=anything(cap=16),
+            intake=make_intake,
+            serving=self.serving,
             writer=anything(**vars(writer)),
-            in_flight=anything(records=0, bytes=0),
+            in_flight=anything(records=in_flight, bytes=0),
             give_up=give_up,
             pace=Pace(drain_deadline_s=0.5),
             pulse=pulse,
@@ -106,6 +123,42 @@ def test_a_thread_that_does_not_end_is_left_and_only_the_poll_thread_is_waited_f
 def test_the_state_of_a_worker_that_stands_by_says_for_whom() -> None:
     state = Parts().worker.state()
     assert (state.standby, dict(state.lag), state.batch_cap) == ("host:1", {}, 16)
+
+
+def test_a_batch_has_one_model_and_the_former_one_is_closed_when_nothing_of_it_is_left() -> None:
+    told: list[tuple[str, list[str]]] = []
+    both = threading.Event()
+
+    def made(name: str) -> Any:
+        def score(ranges: list[Any], prepared: list[list[str]]) -> ScoredBatch:
+            told.append((name, [item for items in prepared for item in items]))
+            if len(told) == 2:
+                both.set()
+            return score_ranges([])
+
+        preparation = SimpleNamespace(prepare_all=lambda records: [f"{name} prepared {record}" for record in records])
+        close = lambda: told.append((name, ["closed"]))  # noqa: E731
+        inference = SimpleNamespace(score_ranges=score, cap=16)
+        return SimpleNamespace(preparation=preparation, inference=inference, close=close)
+
+    first, second = made("first"), made("second")
+    parts = Parts(generation=first, in_flight=4)
+    for current, records in ((first, ("a",)), (first, ("b", "c")), (second, ("d",))):
+        parts.serving.current = current
+        parts.forward(SimpleNamespace(isolated=False, records=records))
+    stop = threading.Event()
+
+    def stop_after_both() -> None:
+        both.wait(30)
+        stop.set()
+
+    threading.Thread(target=stop_after_both, daemon=True).start()
+    parts.worker.run(stop)
+    assert told == [
+        ("first", ["first prepared a", "first prepared b", "first prepared c"]),
+        ("first", ["closed"]),
+        ("second", ["second prepared d"]),
+    ]
 
 
 STUCK = """

@@ -5,9 +5,11 @@ imports is as in `oodwatch worker`: settings, model, database, group, threads, s
 """
 
 import ctypes
+import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ import psycopg
 import pipeline.assembly.working
 import pipeline.cli.app
 import pipeline.models.classifier
+import pipeline.stages.inference
 from tests.faults.soak import kill_points
 from tests.faults.soak.mutants import MUTANTS
 from tests.faults.soak.wrapping import wrap
@@ -33,6 +36,7 @@ class Alterations:
     hook: kill_points.Hook | None = None
     mutant: str | None = None
     own_group: str | None = None  # a group of its own: it is given all partitions, and is a zombie for ever
+    batches: Path | None = None  # begin, end and model of each batch are noted there
 
 
 def run(arguments: list[str], environment: Mapping[str, str], output: Path, alterations: Alterations) -> None:
@@ -48,6 +52,8 @@ def run(arguments: list[str], environment: Mapping[str, str], output: Path, alte
         MUTANTS[alterations.mutant].install()
     if alterations.own_group is not None:
         _use_group(alterations.own_group)
+    if alterations.batches is not None:
+        _note_batches(alterations.batches)
     if alterations.hook is not None:
         kill_points.install(alterations.hook)
     sys.argv = ["oodwatch", *arguments]
@@ -59,3 +65,17 @@ def _use_group(name: str) -> None:
         return open_source(*arguments, **{**named, "group": name})
 
     wrap(pipeline.assembly.working, "open_source", around)
+
+
+def _note_batches(file: Path) -> None:
+    """Monotonic seconds, which all processes of a machine have in common."""
+    notes = file.open("a", buffering=1)
+
+    def around(score, inference, ranges, prepared):  # type: ignore[no-untyped-def]
+        began = time.monotonic()
+        batch = score(inference, ranges, prepared)
+        note = {"model": batch.reference.model_id, "images": len(batch.images), "began": began}
+        notes.write(json.dumps(note | {"ended": time.monotonic()}) + "\n")
+        return batch
+
+    wrap(pipeline.stages.inference.Inference, "score_ranges", around)

@@ -53,6 +53,7 @@ class _Stored:
 
     contents: list[tuple[Place, bytes]]
     scores: dict[Place, float]
+    models: dict[Place, str]  # which each row names
     dead: set[Place]
     gaps: set[Place]
     cursors: dict[tuple[str, int], int]
@@ -66,8 +67,12 @@ def reconcile(
     committed: Mapping[tuple[int, int], bytes],
     ends: Mapping[int, int],
     weights: Path,
+    candidates: Mapping[str, Path] | None = None,
 ) -> Verdict:
-    """Account for every record. `topic_id`, `committed` and `ends` are of the log as it is now."""
+    """Account for every record. `topic_id`, `committed` and `ends` are of the log as it is now.
+
+    `candidates` are weights of models that were promoted meanwhile, by model id; all others have `weights`.
+    """
     with engine.connect() as conn:
         stored = _read(conn)
         remarks = [*_inexact(conn, stored, topic_id, ends)]
@@ -86,7 +91,7 @@ def reconcile(
     ahead = {place for place, _ in missing if place not in passed and place.topic_id == topic_id}
     counts = Counter(place for place, _ in stored.contents)
     numbers = {place: journal.acknowledged[place] for place in stored.scores if place in journal.acknowledged}
-    wrong, misjudged = _compare(stored, numbers, journal, weights)
+    wrong, misjudged = _compare(stored, numbers, journal, weights, candidates or {})
     remarks += [f"lost {place}" for place in sorted(passed)[:5]] + [f"unread {place}" for place in sorted(ahead)[:5]]
     return Verdict(
         acknowledged=len(journal.acknowledged),
@@ -110,7 +115,9 @@ def _read(conn: Connection) -> _Stored:
         statement = f"SELECT s.topic_id, s.partition, {columns} FROM {table} r JOIN stream s ON s.id = r.stream_id"
         return list(conn.execute(text(statement)))
 
-    scores = [(Place(*row[:3]), bytes(row[3]), row[4]) for row in rows('r."offset", r.value_sha256, r.energy', "score")]
+    named = {row[0]: row[1] for row in conn.execute(text("SELECT id, model_id FROM reference"))}
+    columns = 'r."offset", r.value_sha256, r.energy, r.reference_id'
+    scores = [(Place(*row[:3]), bytes(row[3]), row[4], named[row[5]]) for row in rows(columns, "score")]
     dead = [
         (Place(*row[:3]), bytes(row[3]) if row[3] else (TOMBSTONE if row[4] is None else EMPTY))
         for row in rows('r."offset", r.value_sha256, r.value_size', "dead_letter")
@@ -122,20 +129,30 @@ def _read(conn: Connection) -> _Stored:
     }
     cursors = conn.execute(text("SELECT topic_id, partition, next_offset FROM stream"))
     return _Stored(
-        contents=[(place, content) for place, content, _ in scores] + dead,
-        scores={place: energy for place, _, energy in scores},
+        contents=[(place, content) for place, content, _, _ in scores] + dead,
+        scores={place: energy for place, _, energy, _ in scores},
+        models={place: model for place, _, _, model in scores},
         dead={place for place, _ in dead},
         gaps=gaps,
         cursors={(row[0], row[1]): row[2] for row in cursors},
     )
 
 
-def _compare(stored: _Stored, numbers: Mapping[Place, int], journal: Journal, weights: Path) -> tuple[int, int]:
-    """Energies that are not the picture's own, and records that took the wrong way."""
+def _compare(
+    stored: _Stored,
+    numbers: Mapping[Place, int],
+    journal: Journal,
+    weights: Path,
+    candidates: Mapping[str, Path],
+) -> tuple[int, int]:
+    """Energies that are not the picture's own by the model that the row names, and records that took the wrong way."""
     places = [place for place, number in numbers.items() if not is_poison(number)]
-    expected = energies_of([numbers[place] for place in places], weights)
-    found = np.array([stored.scores[place] for place in places])
-    wrong = int((np.abs(found - expected) > _ENERGY_TOLERANCE).sum())
+    wrong = 0
+    for file in {weights, *candidates.values()}:
+        by_it = [place for place in places if candidates.get(stored.models[place], weights) == file]
+        expected = energies_of([numbers[place] for place in by_it], file)
+        found = np.array([stored.scores[place] for place in by_it])
+        wrong += int((np.abs(found - expected) > _ENERGY_TOLERANCE).sum())
     misjudged = len(numbers) - len(places)
     misjudged += sum(not is_poison(journal.acknowledged[place]) for place in stored.dead & journal.acknowledged.keys())
     return wrong, misjudged

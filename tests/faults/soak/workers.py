@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import signal
 from collections import Counter
 from collections.abc import Mapping
@@ -50,6 +51,13 @@ class Member:
     def is_reading(self) -> bool:
         """Whether it has loaded its model and reads the log."""
         return b" reading " in self.output.read_bytes() if self.output.exists() else False
+
+    @property
+    def scoring(self) -> str | None:
+        """The id of the model that it said last that it scores by."""
+        said = self.output.read_text(errors="replace") if self.output.exists() else ""
+        found: list[str] = re.findall(r"(\S+@[0-9a-f]{12}) on \w+, reference ", said)
+        return found[-1] if found else None
 
     def wait_until_reading(self) -> None:
         """AssertionError with its last words where it dies instead."""
@@ -114,6 +122,7 @@ class Fleet:
     points: tuple[Point | MonitorPoint, ...] = POINTS
     passages: tuple[int, int] = (2, 40)  # how often an armed one may pass its point
     mutant: str | None = None
+    note_batches: bool = False  # each life beside its output, as <slot>-<number>.batches
     members: dict[str, Member] = field(default_factory=dict)
     kills: int = 0
     kills_at: Counter[str] = field(default_factory=Counter)
@@ -129,9 +138,11 @@ class Fleet:
             target=launch.run,
             args=(
                 self.arguments,
-                {"OODWATCH_CONFIG": str(self._write_config(slot))},
+                {"OODWATCH_CONFIG": str(self._write_config(slot)), "OODWATCH_STATE_DIR": str(self.home / "state")},
                 output,
-                Alterations(hook, self.mutant, own_group),
+                Alterations(
+                    hook, self.mutant, own_group, output.with_suffix(".batches") if self.note_batches else None
+                ),
             ),
             name=slot,
         )

@@ -107,6 +107,7 @@ class World:
         if isinstance(log, KafkaLog):
             config["source.kafka"] = {**KAFKA, **(kafka or {})}
         self.fleet = Fleet(arguments, home, config, static, rng, mutant=mutant)
+        self.candidates: dict[str, Path] = {}  # weights of models that are promoted, by model id
         self._sent = 0
         self._traffic: list[Traffic] = []
 
@@ -146,6 +147,13 @@ class World:
         numbers = range(self._sent, self._sent + count)
         self._sent += count
         traffic = Traffic(sender or self.log.sender(self.journal), numbers, rate)
+        traffic.start()
+        self._traffic.append(traffic)
+        return traffic
+
+    def send_again(self, numbers: range) -> Traffic:
+        """Begin to send records that were sent before."""
+        traffic = Traffic(self.log.sender(self.journal), numbers, None)
         traffic.start()
         self._traffic.append(traffic)
         return traffic
@@ -196,6 +204,7 @@ class World:
             committed=self.log.committed(),
             ends=self.log.ends(),
             weights=self.deployment.home / "weights.pt",
+            candidates=self.candidates,
         )
 
     def note_aborted(self) -> None:

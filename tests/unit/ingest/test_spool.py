@@ -233,3 +233,12 @@ def test_polling_yields_every_record_once_and_in_order(
     assert seen == sent
     subscription.close()
     spool.close()
+
+
+def test_single_records_are_read_again_by_their_offsets_and_those_that_are_gone_are_left_out(tmp_path: Path) -> None:
+    fill(tmp_path, [b"%d" % i for i in range(8)], timestamp=NOW)
+    topic = SpoolTopic(tmp_path, "t")
+    topic.erase([(0, 6)])
+    found = [(record.offset, record.value) for record in topic.records_at(0, [7, 6, 2, 8, 99])]
+    assert found == [(2, b"2"), (6, None), (7, b"7")]
+    assert list(topic.records_at(1, [2])) == []

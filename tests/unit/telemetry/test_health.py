@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.records import Partition
 from pipeline.stages.flow import Progress
-from pipeline.telemetry.health import Pulse, WorkerState, unready
+from pipeline.telemetry.health import Pulse, WorkerState, notes, unready
 
 PLACE = Partition("images", "id-1", 0)
 AT_WORK = WorkerState(
@@ -17,6 +17,8 @@ AT_WORK = WorkerState(
     in_flight_bytes=0,
     batch_cap=16,
     progress=Progress(),
+    model="m@0",
+    reference="m-r1",
 )
 
 
@@ -68,3 +70,10 @@ def test_a_worker_is_ready_while_it_reads_or_stands_by_and_the_database_answers(
     state: WorkerState, reasons: list[str]
 ) -> None:
     assert unready(state) == reasons
+
+
+def test_a_refused_model_is_a_note_and_no_reason_against() -> None:
+    state = replace(AT_WORK, refused="package 0123 is corrupt")
+    assert unready(state) == []
+    assert notes(state) == ["the promoted model is refused, m@0 goes on: package 0123 is corrupt"]
+    assert notes(AT_WORK) == []

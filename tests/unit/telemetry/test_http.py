@@ -20,7 +20,10 @@ class Process:
         self.unready = ["loading the model"]
         registry = CollectorRegistry()
         Gauge("oodwatch_ready", "Ready.", registry=registry).set(1)
-        endpoints = Endpoints(lambda: self.silent, lambda: self.unready, registry, {"version": "1.2.3"})
+        self.notes: list[str] = []
+        endpoints = Endpoints(
+            lambda: self.silent, lambda: self.unready, registry, {"version": "1.2.3"}, lambda: self.notes
+        )
         self.server = Server(LOCAL, endpoints)
         self.url = self.server.url
 
@@ -46,6 +49,13 @@ def test_probes_answer_with_the_reasons(process: Process) -> None:
     assert ask(f"{process.url}/readyz?verbose", timeout_s=10)[0] == 200
     assert ask(f"{process.url}/livez", timeout_s=10) == (503, {"ok": False, "reasons": process.silent})
     assert ask(f"{process.url}/healthz", timeout_s=10)[0] == 503
+
+
+def test_a_note_is_told_beside_a_yes(process: Process) -> None:
+    process.unready, process.notes = [], ["the promoted model is refused"]
+    answer = {"ok": True, "reasons": [], "notes": process.notes}
+    assert ask(f"{process.url}/readyz", timeout_s=10) == (200, answer)
+    assert ask(f"{process.url}/livez", timeout_s=10) == (200, {"ok": True, "reasons": []})
 
 
 def test_the_version_is_told_and_other_paths_are_not_found(process: Process) -> None:

@@ -16,7 +16,7 @@ from pipeline.telemetry.metrics import MAX_SEGMENTS, Distribution, StateCollecto
 from tests.faults.scored import NOW, POISON, score_ranges
 from tests.unit.telemetry.test_health import AT_WORK, PLACE
 
-FLAGS = {"oodwatch_ready", "oodwatch_paused"}  # 0 or 1: no unit
+FLAGS = {"oodwatch_model_refused", "oodwatch_ready", "oodwatch_paused"}  # 0 or 1: no unit
 UNITS = ("_seconds", "_bytes", "_records", "_images", "_nats", "_letters", "_ranges", "_retries", "_info", "_fds")
 
 
@@ -67,7 +67,7 @@ def test_every_metric_has_the_prefix_a_unit_and_a_help_text() -> None:
     scrape = Scrape()
     scrape.metrics.stored(entry([b"a"]))
     families = list(scrape.registry.collect())
-    assert len(families) == 21
+    assert len(families) == 22
     for family in families:
         assert re.fullmatch(r"oodwatch_[a-z_]+", family.name)
         full = f"{family.name}_info" if family.type == "info" else family.name
