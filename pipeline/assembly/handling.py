@@ -135,8 +135,10 @@ def _found(conn: Connection, incident_id: int) -> tuple[Watched, Standing, Incid
         raise UsageError(f"there is no incident {incident_id}; `oodwatch alerts --all` lists them")
     deployment = next(one for one in watched_deployments(conn, None) if one.id == incident.deployment_id)
     standing = read_standing(conn, deployment.id)
+    again = incident_by_key(conn, incident_id)  # as of that standing, or of a later one
     assert standing is not None, "an incident is made after it"
-    return deployment, standing, incident
+    assert again is not None, "an incident is never deleted"
+    return deployment, standing, again
 
 
 def _stored(

@@ -120,14 +120,17 @@ def _workers(conn: Connection, deployment: str) -> tuple[Worker, ...]:
 
 
 def _imaged(conn: Connection, deployment: Watched) -> tuple[datetime, datetime] | None:
-    first, newest = conn.execute(
-        select(func.min(TickRow.start), func.max(TickRow.start)).where(
-            TickRow.deployment_id == deployment.id,
-            TickRow.reference_id == deployment.reference_id,
-            TickRow.minutes == 1,
-            TickRow.segment_id == POOLED,
+    first, newest = (
+        conn.scalar(
+            select(end(TickRow.start)).where(
+                TickRow.deployment_id == deployment.id,
+                TickRow.reference_id == deployment.reference_id,
+                TickRow.minutes == 1,
+                TickRow.segment_id == POOLED,
+            )
         )
-    ).one()
+        for end in (func.min, func.max)  # each is one look into the index; together they would read all of it
+    )
     return None if first is None or newest is None else (first, newest)
 
 

@@ -44,7 +44,7 @@ def test_no_statement_of_a_run_reads_a_large_table_from_end_to_end(engine: Engin
                 rows = conn.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
                 plans[statement] = [row[3] for row in rows]
     read = {name for plan in plans.values() for step in plan for name in LARGE if re.search(rf"\b{name}\b", step)}
-    assert read == {"tick", "roll_up_part", "detector_checkpoint"}
+    assert read == {"tick", "roll_up_part", "detector_checkpoint", "transition"}
     scans = {
         statement: step
         for statement, plan in plans.items()
