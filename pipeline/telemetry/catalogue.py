@@ -9,9 +9,11 @@ import numpy as np
 from prometheus_client import CollectorRegistry
 
 from pipeline.stages.flow import Progress
+from pipeline.stages.told import Told
 from pipeline.telemetry.health import Pulse, WorkerState
 from pipeline.telemetry.metrics import StateCollector, WorkerMetrics
 from pipeline.telemetry.monitoring import MonitorCollector, Work
+from pipeline.telemetry.notifications import NotificationCollector
 
 Role = Literal["worker", "monitor"]
 
@@ -60,6 +62,7 @@ def _of_worker(now: datetime) -> CollectorRegistry:
 def _of_monitor(now: datetime) -> CollectorRegistry:
     registry = CollectorRegistry()
     registry.register(MonitorCollector(Work(run_at=now), _ready, _pulse(), lambda: 0))
+    registry.register(NotificationCollector(Told()))
     return registry
 
 
