@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from pipeline.errors import UsageError
-from pipeline.ingest.source import Appender, NewRecord, Subscription, Topic
+from pipeline.ingest.source import Appender, NewRecord, Originals, Subscription, Topic
 from pipeline.ingest.spool import Spool, SpoolTopic, parse_spool_url
 from pipeline.ingest.spool_subscription import SpoolSubscription
 from pipeline.records import Bounds
@@ -40,6 +40,15 @@ def check_source(url: str, kafka: Mapping[str, object]) -> None:
 
 def open_topic(url: str, kafka: Mapping[str, object], *, timeout_s: float = TIMEOUT_S) -> Topic:
     """What the log says about itself."""
+    if _is_kafka(url):
+        from pipeline.ingest.kafka_topic import KafkaTopic
+
+        return KafkaTopic(kafka_options(url, kafka), timeout_s=timeout_s)
+    return SpoolTopic(*parse_spool_url(url))
+
+
+def open_originals(url: str, kafka: Mapping[str, object], *, timeout_s: float = TIMEOUT_S) -> Originals:
+    """A log to look single records up in."""
     if _is_kafka(url):
         from pipeline.ingest.kafka_topic import KafkaTopic
 

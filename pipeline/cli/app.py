@@ -17,6 +17,7 @@ from pipeline.cli import (
     data,
     detection,
     evaluation,
+    explaining,
     finetuning,
     model,
     monitoring,
@@ -52,7 +53,12 @@ PANELS: dict[str, dict[str, Callable[..., Any]]] = {
     "Run": {"produce": data.produce, "worker": run.worker, "monitor": monitoring.monitor},
     "Detect": {"replay": detection.replay, "simulate": simulating.simulate},
     "Repair": {"finetune": finetuning.finetune, "retrain-head": retraining.retrain_head},
-    "Look": {"ledger": data.ledger, "dead-letters": data.dead_letters, "health": operations.health},
+    "Look": {
+        "explain": explaining.explain,
+        "ledger": data.ledger,
+        "dead-letters": data.dead_letters,
+        "health": operations.health,
+    },
     "Administer": {"doctor": operations.doctor, "init": admin.init, "migrate": admin.migrate, "forget": data.forget},
 }
 for panel, commands in PANELS.items():

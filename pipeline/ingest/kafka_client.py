@@ -1,8 +1,13 @@
-"""Making one of kafka-python's clients."""
+"""Making one of kafka-python's clients, and what they return."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from kafka import KafkaConsumer
+
+from pipeline.records import Partition, Record
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def make_client(kind: Any, **config: object) -> Any:
@@ -26,3 +31,15 @@ def make_client(kind: Any, **config: object) -> Any:
 def make_consumer(**config: object) -> Any:
     """A KafkaConsumer; see `make_client`."""
     return make_client(KafkaConsumer, **config)
+
+
+def to_record(partition: Partition, message: Any) -> Record:
+    """A ConsumerRecord as a record."""
+    return Record(
+        partition,
+        message.offset,
+        _EPOCH + timedelta(milliseconds=message.timestamp) if message.timestamp >= 0 else None,
+        message.key,
+        message.value,
+        tuple(message.headers),
+    )

@@ -13,7 +13,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from kafka import OffsetAndMetadata, TopicPartition
@@ -27,7 +26,7 @@ from kafka.errors import (
 from kafka.record.util import crc32c_c
 
 from pipeline.errors import EnvironmentFault, UsageError
-from pipeline.ingest.kafka_client import make_consumer
+from pipeline.ingest.kafka_client import make_consumer, to_record
 from pipeline.ingest.kafka_errors import answer_to
 from pipeline.ingest.kafka_listener import Changes, Listener, finish_joins
 from pipeline.ingest.kafka_options import KafkaOptions
@@ -37,7 +36,6 @@ from pipeline.records import Partition, Record
 
 logger = logging.getLogger(__name__)
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RETRY_S = 1.0  # between attempts to reach the brokers
 _COMMIT_PATIENCE_S = 30.0  # an advisory commit without an answer is then forgotten
 _CLOSE_MS = 5_000
@@ -236,17 +234,7 @@ class KafkaSubscription:
 
     def _records(self, number: int, messages: list[Any]) -> tuple[Record, ...]:
         partition = Partition(self._options.topic, self._topic_id, number)
-        return tuple(
-            Record(
-                partition,
-                message.offset,
-                _EPOCH + timedelta(milliseconds=message.timestamp) if message.timestamp >= 0 else None,
-                message.key,
-                message.value,
-                tuple(message.headers),
-            )
-            for message in messages
-        )
+        return tuple(to_record(partition, message) for message in messages)
 
     def _commit(self) -> None:
         now = self._clock()

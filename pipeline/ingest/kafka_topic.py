@@ -9,10 +9,10 @@ from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
 from kafka.errors import CorruptRecordError, KafkaError, UnknownTopicOrPartitionError
 
 from pipeline.errors import EnvironmentFault, UsageError
-from pipeline.ingest.kafka_client import make_client
+from pipeline.ingest.kafka_client import make_client, to_record
 from pipeline.ingest.kafka_errors import answer_to
 from pipeline.ingest.kafka_options import KafkaOptions
-from pipeline.records import Bounds, Partition
+from pipeline.records import Bounds, Partition, Record
 
 _UNKNOWN_TOPIC = 3  # error code of a topic's metadata
 _READ_COMMITTED = "read_committed"
@@ -85,6 +85,23 @@ class KafkaTopic:
                 return offset
             finally:
                 reader.close(autocommit=False, timeout_ms=1000)
+
+    def record_at(self, partition: int, offset: int) -> Record | None:
+        """The record of an offset; None where there is none (any more)."""
+        (bounds,) = self.bounds([partition])
+        if not bounds.beginning <= offset < bounds.end:
+            return None
+        place = TopicPartition(self.name, partition)
+        with self._answered():
+            reader = make_client(KafkaConsumer, **self._options.for_reader(timeout_s=self._timeout_s))
+            try:
+                reader.assign([place])
+                reader.seek(place, offset)
+                polled = reader.poll(timeout_ms=_READ_PATIENCE_MS)
+            finally:
+                reader.close(autocommit=False, timeout_ms=1000)
+        found = [message for messages in polled.values() for message in messages if message.offset == offset]
+        return to_record(bounds.partition, found[0]) if found else None
 
     def max_record_bytes(self) -> int | None:
         """The largest batch, and so the largest record, that the brokers take; None where they do not say."""

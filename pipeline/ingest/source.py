@@ -96,6 +96,16 @@ class Topic(Protocol):
         """Let go of connections."""
 
 
+class Originals(Protocol):
+    """A log that gives back single records."""
+
+    def record_at(self, partition: int, offset: int) -> Record | None:
+        """What the present incarnation holds there; None where it holds nothing (any more)."""
+
+    def close(self) -> None:
+        """Let go of connections."""
+
+
 class Appender(Protocol):
     """Where `produce` sends records to."""
 

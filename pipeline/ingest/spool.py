@@ -211,6 +211,14 @@ class SpoolTopic:
         """The offset itself: a damaged SQLite file is refused as a whole."""
         return offset
 
+    def record_at(self, partition: int, offset: int) -> Record | None:
+        """The record of an offset; None where there is none (any more)."""
+        with self._reading() as connection:
+            row = connection.execute(
+                f"{SELECT_RECORD} WHERE partition = ? AND offset = ?", (partition, offset)
+            ).fetchone()
+            return None if row is None else to_record(self._topic, _topic_id(connection), row)
+
     def records(self) -> Iterator[Record]:
         """Every record in the log, in order."""
         with self._reading() as connection:

@@ -50,15 +50,15 @@ class Explained:
         return [int(i) for i in np.argsort(self.changes(), kind="stable")]
 
     def explaining(self, normal_score: float | None) -> int | None:
-        """The region that explains the image; None where no single one does.
+        """The region that explains the image; None where no single one does, or where nothing is unusual.
 
         Args:
             normal_score: the median of normal images' scores; None where it is not known.
         """
-        if not self.filled:
+        excess = 0.0 if normal_score is None else self.whole.score - normal_score
+        if not self.filled or excess < 0:
             return None
         first = self.ranking()[0]
-        excess = 0.0 if normal_score is None else max(0.0, self.whole.score - normal_score)
         return first if -self.changes()[first] >= max(LEAST_CHANGE, LEAST_SHARE * excess) else None
 
 

@@ -30,6 +30,7 @@ _WRITES = {
     "dead_letter": "INSERT, UPDATE, DELETE",
     "roll_up_part": "INSERT, UPDATE, DELETE",
     "sample": "INSERT, UPDATE, DELETE",
+    "explanation": "INSERT, UPDATE, DELETE",
     "process": "INSERT, UPDATE, DELETE",
     "tick": "INSERT, DELETE",
     "tick_level": "INSERT, UPDATE",
@@ -53,6 +54,7 @@ _DECIDES = {
     "incident_event": "INSERT",
     "outbox": "INSERT",
     "mark": "INSERT",
+    "explanation": "INSERT",
 }
 
 

@@ -1,6 +1,7 @@
 """All tables, whichever module declares them: one row class of each, since to import it declares its neighbours."""
 
 from pipeline.storage.alert_schema import IncidentRow
+from pipeline.storage.explanation_schema import ExplanationRow
 from pipeline.storage.schema import ScoreRow
 
-(METADATA,) = {row.metadata for row in (IncidentRow, ScoreRow)}
+(METADATA,) = {row.metadata for row in (IncidentRow, ExplanationRow, ScoreRow)}
