@@ -31,9 +31,10 @@ class EmbeddingCache:
         """The embedding, bit for bit as it was kept; None where there is none, or only a damaged one."""
         path = self._path(picture, model)
         try:
-            embedding: Float32s = np.load(path, allow_pickle=False)
+            with path.open("rb") as file:
+                embedding: Float32s = np.lib.format.read_array(file, allow_pickle=False)
             os.utime(path)
-        except (OSError, ValueError, EOFError):
+        except (OSError, ValueError):
             return None
         return embedding
 
