@@ -17,7 +17,7 @@ _TOLERANCES = (12.0, 24.0, 48.0)  # of 0..255, the largest difference of a chann
 _LAXER = 1.15  # by which a stable piece's tolerance may grow
 _SIDE = 256  # the longer side that is looked at
 _MOST = 40  # pieces of each tolerance, the largest
-_LEAST = 0.005  # share of the picture
+_LEAST, _LEAST_PIXELS = 0.005, 4  # share of the picture, and pixels of it as reduced
 
 Labels = NDArray[np.int32]  # (h, w): the piece that each pixel belongs to
 
@@ -49,7 +49,7 @@ class ComponentSegmenter:
             labels, lax = _pieces(picture.pixels, tolerance), _pieces(picture.pixels, tolerance * _LAXER)
             sizes = np.bincount(labels.ravel())
             largest = np.argsort(-sizes, kind="stable")[:_MOST]
-            for piece in largest[sizes[largest] >= _LEAST * labels.size].tolist():
+            for piece in largest[sizes[largest] >= max(_LEAST_PIXELS, _LEAST * labels.size)].tolist():
                 mask = labels == piece
                 at = np.unravel_index(int(mask.argmax()), mask.shape)
                 found.append(_candidate(_full(mask, picture), _full(lax == lax[at], picture)))

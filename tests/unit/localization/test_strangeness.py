@@ -2,6 +2,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from pipeline.errors import ModelFailure
 from pipeline.localization.strangeness import Explained, Reading, explain_regions, heat, on_input, ring_width
@@ -46,11 +47,14 @@ def test_what_the_model_does_not_see_changes_nothing_and_what_is_all_it_sees_can
     assert explained.changes().tolist() == [0, 0]
 
 
-def test_a_mask_of_another_size_and_a_thin_one_reach_the_same_pixels_of_the_input() -> None:
+def test_a_region_reaches_the_pixels_of_the_input_that_resizing_mixes_it_into() -> None:
     mask = np.zeros((16, 16), np.bool_)
     mask[4:8, 4:12] = True
     large = mask.repeat(5, axis=0).repeat(5, axis=1)
-    assert np.array_equal(on_input(large, PLAIN), mask)
+    assert np.array_equal(on_input(mask, PLAIN), mask)
+    reached = on_input(large, PLAIN)
+    cross = ndimage.binary_dilation(mask)  # the resize blends neighbours: an eighth of them is the region
+    assert np.array_equal(reached, cross)
     line = np.zeros((160, 160), np.bool_)
     line[83, :] = True
     assert on_input(line, PLAIN)[8].all()
