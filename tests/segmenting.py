@@ -1,6 +1,9 @@
 """A tiny Segment Anything model with the official code's answers, and a tiny zero-shot detector."""
 
 import json
+import subprocess
+import sys
+import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -88,3 +91,54 @@ def save_tiny_detector(folder: Path) -> Path:
     images = OwlViTImageProcessorPil(size={"height": 64, "width": 64})
     OwlViTProcessor(images, tokenizer).save_pretrained(folder)  # type: ignore[no-untyped-call]
     return folder
+
+
+def random_boxes(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes that overlap, and scores of which some are equal."""
+    rng = np.random.default_rng(7)
+    corners = rng.uniform(0, 100, (n, 2))
+    return np.concatenate([corners, corners + rng.uniform(5, 60, (n, 2))], axis=1), rng.integers(0, 50, n) / 50
+
+
+def suppressed_by_definition(boxes: np.ndarray, scores: np.ndarray, limit: float) -> list[int]:
+    """Greedy box suppression, one pair at a time."""
+
+    def shared(a: np.ndarray, b: np.ndarray) -> float:
+        wide = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
+        high = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+        areas = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1])
+        return float(wide * high / (areas - wide * high))
+
+    kept: list[int] = []
+    for i in sorted(range(len(boxes)), key=lambda i: (-scores[i], i)):
+        if all(shared(boxes[i], boxes[j]) <= limit for j in kept):
+            kept.append(i)
+    return kept
+
+
+_WITHOUT = """
+import sys
+sys.path[:] = [{packages!r}, {repository!r}, *[path for path in sys.path if "site-packages" not in path]]
+import importlib.util
+assert importlib.util.find_spec("torchvision") is None
+from pathlib import Path
+from tests.segmenting import official, picture, prompts, tiny_sam
+segmenter = tiny_sam(Path({cache!r}))
+print(len(segmenter.segment(picture(), prompts()["point"])), len(segmenter.everything(picture())))
+assert "torchvision" not in sys.modules
+"""
+
+
+def found_without_torchvision(folder: Path) -> tuple[int, int]:
+    """Masks of a click and of the search for all, in a process whose packages lack torchvision."""
+    packages = folder / "packages"
+    packages.mkdir()
+    for path in Path(sysconfig.get_path("purelib")).iterdir():
+        if "torchvision" not in path.name:
+            (packages / path.name).symlink_to(path)
+    repository = Path(__file__).parents[1]
+    code = _WITHOUT.format(packages=str(packages), repository=str(repository), cache=str(folder / "cache"))
+    ran = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=False, timeout=300)
+    assert ran.returncode == 0, ran.stderr
+    masks, regions = ran.stdout.split()
+    return int(masks), int(regions)

@@ -3,9 +3,6 @@
 import hashlib
 import io
 import json
-import subprocess
-import sys
-import sysconfig
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +11,9 @@ from PIL import Image
 from sqlalchemy import create_engine, text
 
 from pipeline.localization.regions import Runs, from_runs
+from tests.explaining_faults import BAD, prepare, saved, with_a_thing
 from tests.integration.typing_commands import Answer, Command
-from tests.segmenting import SAM, save_tiny_detector
+from tests.segmenting import SAM, found_without_torchvision, save_tiny_detector
 from tests.tiny import SIDE, Deployment, png
 
 
@@ -44,18 +42,6 @@ def mask_of(region: dict[str, object]) -> np.ndarray:
     assert isinstance(runs, dict)
     height, width = runs["size"]
     return from_runs(Runs(height, width, tuple(runs["counts"])))
-
-
-def saved(path: Path, pixels: np.ndarray) -> Path:
-    Image.fromarray(pixels).save(path)
-    return path
-
-
-def with_a_thing(side: int = 64) -> np.ndarray:
-    """Dark ground with a white square in the upper left quarter."""
-    pixels = np.full((side, side, 3), 16, np.uint8)
-    pixels[side // 8 : side // 2 - 4, side // 8 : side // 2 - 4] = 250
-    return pixels
 
 
 def test_a_click_a_box_and_a_drawing_on_the_same_thing_say_what_it_accounts_for(
@@ -139,41 +125,12 @@ def test_words_need_a_detector_and_are_answered_with_one(
     assert 1 <= len(masks(found)) <= 5
 
 
-BAD: dict[str, tuple[tuple[str, ...], int, tuple[str, ...]]] = {
-    "a point outside": (("thing.png", "--point", "70,3"), 2, ("point 70,3 lies outside", "64 x 64")),
-    "x and y swapped": (("wide.png", "--point", "20,60"), 2, ("with x and y swapped",)),
-    "no numbers": (("thing.png", "--point", "a,b"), 2, ("--point 'a,b'", "write x,y or x,y,0")),
-    "a label of its own": (("thing.png", "--point", "1,1,7"), 2, ("--point '1,1,7'",)),
-    "a reversed box": (("thing.png", "--box", "30,30,6,6"), 2, ("reversed or empty", "left,top,right,bottom")),
-    "a box of three": (("thing.png", "--box", "1,2,3"), 2, ("--box '1,2,3'",)),
-    "a mask of another shape": (("thing.png", "--mask", "wide.png"), 2, ("80 x 40", "64 x 64")),
-    "an empty mask": (("thing.png", "--mask", "black.png"), 2, ("the mask is empty",)),
-    "only outside": (("thing.png", "--point", "1,1,0"), 2, ("points say only what the region is not",)),
-    "16 bits": (("deep.png", "--auto"), 2, ("deep.png", "I;16", "8-bit")),
-    "no image": (("text.png", "--auto"), 2, ("text.png", "no image")),
-    "no file": (("nowhere.png", "--auto"), 2, ("nowhere.png", "No such file")),
-    "too large": (("huge.png", "--auto"), 2, ("7000 x 6000", "40,000,000")),
-    "no weights": (("thing.png", "--auto", "--sam", "."), 2, ("--sam", "no model in it")),
-    "a refinement of one click": (("thing.png", "--point", "1,1", "--refine", "1"), 2, ("needs a further point",)),
-    "two questions": (("thing.png", "--auto", "--point", "1,1"), 2, ("exclude each other",)),
-    "an image and an id": (("thing.png", "--id", "a"), 2, ("exactly one of them",)),
-    "no folder for the picture": (("thing.png", "--out", "none/o.png"), 2, ("there is no folder",)),
-    "an unknown id": (("--id", "nobody"), 2, ("no scored image has the id 'nobody'",)),
-}
-
-
 @pytest.mark.parametrize("case", BAD)
 def test_what_cannot_be_asked_is_refused_in_one_line(
     deployment: Deployment, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    saved(tmp_path / "thing.png", with_a_thing())
-    saved(tmp_path / "wide.png", np.full((40, 80, 3), 9, np.uint8))
-    saved(tmp_path / "black.png", np.zeros((64, 64, 3), np.uint8))
-    Image.fromarray(np.zeros((8, 8), np.uint16)).save(tmp_path / "deep.png")
-    (tmp_path / "text.png").write_text("no image at all")
-    if case == "too large":
-        Image.new("1", (7000, 6000)).save(tmp_path / "huge.png")
+    prepare(tmp_path, case)
     arguments, code, words = BAD[case]
     command("explain", *arguments, "--model", deployment.model, "--database", deployment.database).refuses(code, *words)
 
@@ -273,27 +230,5 @@ def test_flagged_samples_are_explained_in_the_background_each_once(
     assert rows(deployment, "SELECT count(*) FROM explanation") == [(2 * flagged,)]
 
 
-WITHOUT = """
-import sys
-sys.path[:] = [{packages!r}, {repository!r}, *[path for path in sys.path if "site-packages" not in path]]
-import importlib.util
-assert importlib.util.find_spec("torchvision") is None
-from pathlib import Path
-from tests.segmenting import official, picture, prompts, tiny_sam
-segmenter = tiny_sam(Path({cache!r}))
-print(len(segmenter.segment(picture(), prompts()["point"])), len(segmenter.everything(picture())))
-assert "torchvision" not in sys.modules
-"""
-
-
 def test_it_runs_where_torchvision_is_not_installed(tmp_path: Path) -> None:
-    packages = tmp_path / "packages"
-    packages.mkdir()
-    for path in Path(sysconfig.get_path("purelib")).iterdir():
-        if "torchvision" not in path.name:
-            (packages / path.name).symlink_to(path)
-    repository = Path(__file__).parents[2]
-    code = WITHOUT.format(packages=str(packages), repository=str(repository), cache=str(tmp_path / "cache"))
-    ran = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=False, timeout=300)
-    assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.split() == ["3", "192"]
+    assert found_without_torchvision(tmp_path) == (3, 192)

@@ -156,6 +156,18 @@ def test_a_drain_ends_behind_aborted_transactions_and_the_account_closes(site: S
     assert [sum(int(str(row[i])) for row in site.account()) for i in (0, 1, 5)] == [42, 15, 27]
 
 
+def test_a_single_record_is_read_by_its_offset(site: Site) -> None:
+    places = site.produce([png(i) for i in range(6)], partitions=2)
+    topic = KafkaTopic(read_options(site.url, QUICK))
+    for i, place in enumerate(places):
+        assert place is not None
+        record = topic.record_at(*place)
+        assert record is not None
+        assert (record.value, record.offset) == (png(i), place[1])
+    assert topic.record_at(0, 100) is None
+    topic.close()
+
+
 def test_two_members_share_the_partitions_and_one_goes_on_alone(site: Site) -> None:
     site.produce([png(i) for i in range(80)], partitions=4)
     with site.working():

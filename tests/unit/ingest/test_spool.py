@@ -233,3 +233,17 @@ def test_polling_yields_every_record_once_and_in_order(
     assert seen == sent
     subscription.close()
     spool.close()
+
+
+def test_a_single_record_comes_back_until_it_is_erased_or_expired(tmp_path: Path) -> None:
+    fill(tmp_path, [b"a", b"b", b"c"], headers=(("id", b"jane.jpg"),))
+    topic = SpoolTopic(tmp_path, "t")
+    record = topic.record_at(0, 1)
+    assert record is not None
+    assert (record.value, record.offset, record.partition.topic_id) == (b"b", 1, topic.topic_id())
+    assert topic.record_at(0, 3) is None
+    assert topic.record_at(7, 0) is None
+    topic.erase([(0, 1)])
+    erased = topic.record_at(0, 1)
+    assert erased is not None
+    assert erased.value is None

@@ -16,6 +16,7 @@ from pipeline.localization.regions import (
     suppress,
     to_runs,
 )
+from tests.segmenting import random_boxes, suppressed_by_definition
 
 
 @given(arrays(np.bool_, st.tuples(st.integers(1, 9), st.integers(1, 9))))
@@ -34,30 +35,11 @@ def test_runs_go_down_the_columns_and_begin_outside_as_in_coco() -> None:
         from_runs(Runs(2, 3, (5,)))
 
 
-def brute_force(boxes: np.ndarray, scores: np.ndarray, limit: float) -> list[int]:
-    """The same by its definition, one pair at a time."""
-
-    def shared(a: np.ndarray, b: np.ndarray) -> float:
-        wide = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
-        high = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
-        areas = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1])
-        return float(wide * high / (areas - wide * high))
-
-    kept: list[int] = []
-    for i in sorted(range(len(boxes)), key=lambda i: (-scores[i], i)):
-        if all(shared(boxes[i], boxes[j]) <= limit for j in kept):
-            kept.append(i)
-    return kept
-
-
 @pytest.mark.parametrize("limit", [0.1, 0.5, 0.7, 1.0])
 def test_box_suppression_is_that_of_its_definition_on_two_hundred_random_boxes(limit: float) -> None:
-    rng = np.random.default_rng(7)
-    corners = rng.uniform(0, 100, (200, 2))
-    boxes = np.concatenate([corners, corners + rng.uniform(5, 60, (200, 2))], axis=1)
-    scores = rng.integers(0, 50, 200) / 50  # ties, too
+    boxes, scores = random_boxes(200)
     kept = suppress(boxes, scores, limit)
-    assert kept == brute_force(boxes, scores, limit)
+    assert kept == suppressed_by_definition(boxes, scores, limit)
     assert len(kept) == (200 if limit == 1 else len(set(kept)))
 
 
