@@ -13,9 +13,10 @@
     calibrate.py    in-distribution images → Reference (threshold, edges, feature statistics, blind-spot card)
     evaluate.py     in-distribution and other images → how well each score separates them (a table or a page)
     training/       a model that failed → a new package: energies bounded, or a new head on balanced groups
+    localization/   one image → its regions, and what filling each from its surroundings does to the score
 
 Processes meet only in the database. Imports point down:
 
-    cli → demo | doctor → assembly → reports → worker | monitor | calibrate | evaluate | training → telemetry
-        → stages → ingest | models | senders | storage → alerts → scoring | shift → records → errors
+    cli → demo | doctor → assembly → reports → worker | monitor | calibrate | evaluate | training | localization
+        → telemetry → stages → ingest | models | senders | storage → alerts → scoring | shift → records → errors
 """

@@ -131,6 +131,15 @@ class DeadmanSettings(_Section):
     interval_seconds: float = Field(60, ge=1)
 
 
+class ExplainSettings(_Section):
+    """What finds regions in images, and how much of its work is kept."""
+
+    sam: Path | None = None
+    grounder: Path | None = None
+    points_per_side: int = Field(12, ge=1, le=64)
+    cache_megabytes: float = Field(1024, ge=0)
+
+
 class TickSettings(_Section):
     """How long ticks of each length are kept."""
 
@@ -175,6 +184,7 @@ class Settings(BaseSettings):
     channels: tuple[ChannelSettings, ...] = ()
     deadman: DeadmanSettings = DeadmanSettings()
     ticks: TickSettings = TickSettings()
+    explain: ExplainSettings = ExplainSettings()
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()
 
@@ -368,6 +378,12 @@ TEMPLATE = """\
 # five_minute_days = 90
 # hour_days = 730
 # day_days = 3650
+
+[explain]
+# sam = "models/sam-vit-base" # a Segment Anything model in transformers' format, a local folder
+# grounder = "models/owlv2"   # a zero-shot detector, for `oodwatch explain --text`
+# points_per_side = 12        # a search for all regions clicks on a grid; the paper's 32 take minutes on a CPU
+# cache_megabytes = 1024      # of embeddings in the state directory: a click on a known image is then fast
 
 [http]
 # listen = "127.0.0.1:9108"   # /livez, /readyz, /metrics, /version; 0.0.0.0:9108 for other machines, or "off"

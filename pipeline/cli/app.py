@@ -19,6 +19,7 @@ from pipeline.cli import (
     data,
     detection,
     evaluation,
+    explaining,
     finetuning,
     model,
     models,
@@ -74,6 +75,7 @@ PANELS: dict[str, dict[str, Callable[..., Any]]] = {
         "dead-letters": data.dead_letters,
         "health": operations.health,
         "coverage": coverage.coverage,
+        "explain": explaining.explain,
     },
     "Administer": {"doctor": operations.doctor, "init": admin.init, "migrate": admin.migrate, "forget": data.forget},
 }

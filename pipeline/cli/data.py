@@ -227,12 +227,13 @@ def forget(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Erase a person's images: value in the spool, thumbnail, features, id, key, hash. The anonymous row stays.
+    """Erase a person's images: value in the spool, thumbnail, features, masks, id, key, hash. The anonymous row stays.
 
     Reads whole tables: minutes on a large database. Running it again is harmless.
 
     Example: oodwatch forget --id cam-7/0042.jpg --source spool:spool/images --yes
     """
+    from pipeline.assembly.explaining import embedding_cache
     from pipeline.assembly.parts import open_database_of, settings_from
     from pipeline.cli.forgetting import Erasure, erase
 
@@ -245,13 +246,14 @@ def forget(
     engine = open_database_of(settings, create=False)
     if not yes:
         typer.confirm(f"Erase everything with {subject} {value!r}? This cannot be undone", abort=True)
-    erased: Erasure = erase(engine, settings.source.url, subject, value)
+    erased: Erasure = erase(engine, settings.source.url, subject, value, embedding_cache(settings))
     if as_json:
         print_json(dataclasses.asdict(erased))
     else:
         typer.echo(
             f"erased: {erased.log_values} values in the log, {erased.scores} rows made anonymous,"
-            f" {erased.dead_letters} dead letters, {erased.samples} samples"
+            f" {erased.dead_letters} dead letters, {erased.samples} samples,"
+            f" {erased.explanations} explanations, {erased.embeddings} embeddings"
         )
         for place in erased.copies_remain:
             typer.echo(f"copies remain: {place}")

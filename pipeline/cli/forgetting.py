@@ -7,6 +7,7 @@ from sqlalchemy import Engine
 
 from pipeline.ingest.message import identity
 from pipeline.ingest.spool import SpoolTopic, parse_spool_url
+from pipeline.localization.embeddings import EmbeddingCache
 from pipeline.records import Record
 from pipeline.storage.engine import reading, translated_errors
 from pipeline.storage.forgetting import Coordinates, Subject, coordinates_of, forget
@@ -20,10 +21,12 @@ class Erasure:
     scores: int
     dead_letters: int
     samples: int
+    explanations: int
+    embeddings: int  # of segmenters, in this machine's state directory
     copies_remain: tuple[str, ...]
 
 
-def erase(engine: Engine, source_url: str | None, subject: Subject, value: str) -> Erasure:
+def erase(engine: Engine, source_url: str | None, subject: Subject, value: str, embeddings: EmbeddingCache) -> Erasure:
     """Erase everything that carries this id, key or segment."""
     with translated_errors(engine.url), reading(engine).connect() as conn:
         found = set(coordinates_of(conn, subject, value))
@@ -35,6 +38,7 @@ def erase(engine: Engine, source_url: str | None, subject: Subject, value: str) 
         log_values = log.erase((at.partition, at.offset) for at in found if at.topic_id == topic_id)
     with translated_errors(engine.url), engine.begin() as conn:
         counts = forget(conn, sorted(found))
+        embedded = sum(embeddings.erase(sha256) for sha256 in counts.values)  # once committed, the hashes are gone
     if engine.dialect.name == "sqlite":
         with translated_errors(engine.url), engine.connect() as conn:
             # Outside a transaction: erased pages leave the write-ahead log, too.
@@ -44,6 +48,8 @@ def erase(engine: Engine, source_url: str | None, subject: Subject, value: str) 
         scores=counts.scores,
         dead_letters=counts.dead_letters,
         samples=counts.samples,
+        explanations=counts.explanations,
+        embeddings=embedded,
         copies_remain=_copies(source_url, bool(found)),
     )
 
@@ -67,5 +73,8 @@ def _copies(source_url: str | None, anything: bool) -> tuple[str, ...]:
             " offset removes it with everything older; in a compacted topic, a record with the same key and no value"
         )
     if anything:
-        places.append("backups of database and log, exported files, and whatever produced the images")
+        places.append(
+            "backups of database and log, exported files, what `oodwatch explain` cached on other machines,"
+            " and whatever produced the images"
+        )
     return tuple(places)

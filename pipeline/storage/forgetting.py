@@ -1,10 +1,11 @@
-"""Erase what points to a person: id, key, label, hash, picture, features. The anonymous row stays."""
+"""Erase what points to a person: id, key, label, hash, picture, features, masks. The anonymous row stays."""
 
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, delete, select, tuple_, update
 
+from pipeline.storage.explanation_schema import ExplanationRow
 from pipeline.storage.label_schema import LabelRow
 from pipeline.storage.schema import DeadLetterRow, SampleRow, ScoreRow, SegmentRow, StreamRow
 
@@ -26,6 +27,8 @@ class Forgotten(NamedTuple):
     scores: int
     dead_letters: int
     samples: int
+    explanations: int
+    values: tuple[bytes, ...]  # sha256 of the originals, for whoever keeps something under them
 
 
 def coordinates_of(conn: Connection, subject: Subject, value: str) -> list[Coordinates]:
@@ -45,7 +48,8 @@ def coordinates_of(conn: Connection, subject: Subject, value: str) -> list[Coord
 
 
 def forget(conn: Connection, coordinates: Sequence[Coordinates]) -> Forgotten:
-    """Erase the rows of these records: samples go, scores and dead letters lose what identifies them."""
+    """Erase the rows of these records: samples and explanations go, scores and dead letters
+    lose what identifies them."""
     streams = {
         (row.topic, row.topic_id, row.partition): row.id
         for row in conn.execute(select(StreamRow.id, StreamRow.topic, StreamRow.topic_id, StreamRow.partition))
@@ -56,8 +60,11 @@ def forget(conn: Connection, coordinates: Sequence[Coordinates]) -> Forgotten:
         for key, stream_id in streams.items()
         if key == (at.topic, at.topic_id, at.partition)
     ]
-    scores = dead = samples = 0
+    scores = dead = samples = explanations = 0
+    values: set[bytes] = set()
     for chunk in (keys[i : i + 400] for i in range(0, len(keys), 400)):
+        values |= set(conn.scalars(select(ScoreRow.value_sha256).where(_one_of(ScoreRow, chunk))))
+        explanations += conn.execute(delete(ExplanationRow).where(_one_of(ExplanationRow, chunk))).rowcount
         samples += conn.execute(delete(SampleRow).where(_one_of(SampleRow, chunk))).rowcount
         conn.execute(delete(LabelRow).where(_one_of(LabelRow, chunk)))
         scores += conn.execute(
@@ -68,7 +75,7 @@ def forget(conn: Connection, coordinates: Sequence[Coordinates]) -> Forgotten:
             .where(_one_of(DeadLetterRow, chunk))
             .values(id=None, key=None, value_sha256=None, error="erased on request")
         ).rowcount
-    return Forgotten(scores, dead, samples)
+    return Forgotten(scores, dead, samples, explanations, tuple(sorted(values - {b""})))
 
 
 def _one_of(table: Any, keys: Sequence[tuple[int, int]]) -> ColumnElement[bool]:

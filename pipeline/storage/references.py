@@ -97,6 +97,11 @@ def save_reference(conn: Connection, reference: Reference) -> int:
     return key
 
 
+def has_reference(conn: Connection, model_id: str) -> bool:
+    """Whether the model was ever calibrated here."""
+    return conn.scalar(select(ReferenceRow.id).where(ReferenceRow.model_id == model_id).limit(1)) is not None
+
+
 def find_reference(conn: Connection, *, name: str | None, model_id: str) -> Reference:
     """The named reference, else the newest of the model, without its images.
 

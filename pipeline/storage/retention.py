@@ -6,14 +6,15 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, select, tuple_
 
+from pipeline.storage.explanation_schema import ExplanationRow
 from pipeline.storage.label_schema import LabelRow
-from pipeline.storage.samples import trim_samples
+from pipeline.storage.samples import trim_oldest
 from pipeline.storage.schema import DeadLetterRow, RollUpPartRow, SampleRow, ScoreRow, Table
 
 
 @dataclass(frozen=True, slots=True)
 class RetentionLimits:
-    """How long rows are kept and how many samples there may be."""
+    """How long rows are kept and how many samples, and explanations of them, there may be."""
 
     keep: timedelta = timedelta(days=730)
     max_samples: int = 200_000
@@ -25,10 +26,11 @@ def delete_expired(conn: Connection, limits: RetentionLimits, *, now: datetime, 
     Scores on PostgreSQL go by whole days instead, see `partitions.drop_expired_day`.
     """
     horizon = now - limits.keep
-    deleted = trim_samples(conn, limits.max_samples, chunk)
+    deleted = sum(trim_oldest(conn, table, limits.max_samples, chunk) for table in (SampleRow, ExplanationRow))
     tables: list[tuple[type[Table], Any]] = [
         (DeadLetterRow, DeadLetterRow.at),
         (SampleRow, SampleRow.event_time),
+        (ExplanationRow, ExplanationRow.event_time),
         (RollUpPartRow, RollUpPartRow.tick),
         (LabelRow, LabelRow.event_time),
     ]

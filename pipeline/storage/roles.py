@@ -31,6 +31,7 @@ _WRITES = {
     "dead_letter": "INSERT, UPDATE, DELETE",
     "roll_up_part": "INSERT, UPDATE, DELETE",
     "sample": "INSERT, UPDATE, DELETE",
+    "explanation": "INSERT, UPDATE, DELETE",
     "process": "INSERT, UPDATE, DELETE",
     "tick": "INSERT, DELETE",
     "tick_level": "INSERT, UPDATE",
@@ -58,6 +59,7 @@ _DECIDES = {
     "mark": "INSERT",
     "label": "INSERT, UPDATE",
     "model_event": "INSERT",
+    "explanation": "INSERT",
 }
 
 

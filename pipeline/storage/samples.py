@@ -22,6 +22,7 @@ from sqlalchemy import (
 )
 
 from pipeline.storage.bulk import insert_many
+from pipeline.storage.explanation_schema import ExplanationRow
 from pipeline.storage.schema import DeploymentRow, ReferenceRow, SampleRow, ScoreRow, SegmentRow, StreamRow
 
 
@@ -74,14 +75,14 @@ def _drop_surplus() -> Delete:
     return delete(SampleRow).where(SampleRow.id.in_(unlocked))
 
 
-def trim_samples(conn: Connection, keep: int, chunk: int) -> int:
-    """Delete the oldest samples beyond `keep` in all, at most `chunk` of them; return how many."""
-    newest = conn.scalar(select(func.max(SampleRow.id)))
+def trim_oldest(conn: Connection, table: type[SampleRow | ExplanationRow], keep: int, chunk: int) -> int:
+    """Delete the oldest rows beyond `keep` in all, at most `chunk` of them; return how many."""
+    newest = conn.scalar(select(func.max(table.id)))
     if newest is None:
         return 0
-    old = select(SampleRow.id).where(SampleRow.id <= newest - keep).order_by(SampleRow.id).limit(chunk)
+    old = select(table.id).where(table.id <= newest - keep).order_by(table.id).limit(chunk)
     old = old.with_for_update(skip_locked=True)
-    return conn.execute(delete(SampleRow).where(SampleRow.id.in_(old))).rowcount
+    return conn.execute(delete(table).where(table.id.in_(old))).rowcount
 
 
 @dataclass(frozen=True, slots=True)

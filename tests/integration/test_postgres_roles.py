@@ -30,6 +30,7 @@ TABLES = (
     "dead_letter",
     "roll_up_part",
     "sample",
+    "explanation",
     "tick",
     "tick_level",
     "monitor",

@@ -1,0 +1,1 @@
+"""Where in an image it is strange: regions, who finds them, and what filling them does to the score."""

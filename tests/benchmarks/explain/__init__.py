@@ -1,0 +1,1 @@
+"""Region of strangeness: the acceptance figures, and the benchmark of foreign objects."""
