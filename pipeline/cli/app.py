@@ -14,6 +14,7 @@ import typer
 from pipeline.cli import (
     admin,
     baseline,
+    dashboard,
     data,
     detection,
     evaluation,
@@ -52,7 +53,12 @@ PANELS: dict[str, dict[str, Callable[..., Any]]] = {
     "Run": {"produce": data.produce, "worker": run.worker, "monitor": monitoring.monitor},
     "Detect": {"replay": detection.replay, "simulate": simulating.simulate},
     "Repair": {"finetune": finetuning.finetune, "retrain-head": retraining.retrain_head},
-    "Look": {"ledger": data.ledger, "dead-letters": data.dead_letters, "health": operations.health},
+    "Look": {
+        "dashboard": dashboard.dashboard,
+        "ledger": data.ledger,
+        "dead-letters": data.dead_letters,
+        "health": operations.health,
+    },
     "Administer": {"doctor": operations.doctor, "init": admin.init, "migrate": admin.migrate, "forget": data.forget},
 }
 for panel, commands in PANELS.items():
