@@ -231,8 +231,8 @@ def histogram(
 ) -> Spec:
     """Scores now as a line with its flagged tail filled, over those of the reference in grey; shares of images."""
     rows = [
-        {"a": left, "now": share, "normal": usual, "odd": left >= threshold - 1e-9}
-        for left, share, usual in zip(edges[:-1], now, normal, strict=True)
+        {"a": left, "now": share, "normal": usual, "odd": (left + right) / 2 > threshold}
+        for (left, right), share, usual in zip(pairwise(edges), now, normal, strict=True)
     ]
     x: Spec = {
         "field": "a",
@@ -378,7 +378,7 @@ def _hover() -> Spec:
 
 
 def _flag(at: int, text: str, colour: str, window: Window, drop: int) -> Spec:
-    right = at > to_ms(window.start) + 0.9 * (to_ms(window.end) - to_ms(window.start))
+    right = at > to_ms(window.start) + 0.93 * (to_ms(window.end) - to_ms(window.start))
     x = _x("a")
     rule: Spec = {"mark": {"type": "rule", "color": colour, "strokeWidth": 1}, "encoding": {"x": x}}
     return {

@@ -59,7 +59,10 @@ def show(body: Callable[[Page], None]) -> None:
     @st.fragment(run_every=board().refresh_s)
     def part() -> None:
         try:
-            body(_page())
+            page = _page()
+            for message in page.messages:
+                st.html(markup.note(message, doubt=True))
+            body(page)
         except data.NothingYet:
             st.html(
                 markup.empty(
@@ -82,6 +85,14 @@ def show(body: Callable[[Page], None]) -> None:
             )
 
     part()
+
+
+def looking_at(page: Page, incident: IncidentLine) -> Page:
+    """The same page with this incident in view, unless the address says which."""
+    if page.incident is not None:
+        return page
+    window = page.view.window or _window_of(incident, RANGES[page.range], page.now)
+    return replace(page, incident=incident, window=window, is_live=incident.resolved_at is None)
 
 
 def unpin() -> None:
@@ -191,7 +202,7 @@ def _choose_segment() -> None:
     st.session_state["pin"] = replace(pinned, segment=None if chosen == _ALL else chosen)
 
 
-def link(url: str, label: str, view: View) -> None:
+def link(url: str, label: str, view: View, *, icon: str = ":material/arrow_forward:") -> None:
     """A link to another page that shows the same view."""
     if (page := st.session_state.get("pages", {}).get(url)) is not None:
-        st.page_link(page, label=label, query_params=build(view), width="stretch")
+        st.page_link(page, label=label, icon=icon, query_params=build(view), width="stretch")

@@ -47,9 +47,23 @@ def heading(text: str, rest: str = "") -> str:
     return f'<div class="ow"><h2>{escape(text)} <small>{escape(rest)}</small></h2></div>'
 
 
-def pictures(thumbs: Sequence[Thumb]) -> str:
-    """Four in a row, captioned."""
-    return '<div class="ow ow-pictures">' + "".join(map(_figure, thumbs)) + "</div>"
+def title(text: str, rest: str) -> str:
+    """The head of a page that is no verdict."""
+    return f'<div class="ow ow-title"><h1>{escape(text)}</h1><p class="soft">{escape(rest)}</p></div>'
+
+
+def bar(share: float) -> str:
+    """A share of 1 as a bar with its number."""
+    return f'<span class="ow-share"><i style="width:{100 * min(max(share, 0.0), 1.0):.0f}%"></i></span> {share:.2f}'
+
+
+def pictures(thumbs: Sequence[Thumb], *, across: int = 4) -> str:
+    """So many in a row, captioned; on a phone four at most."""
+    return (
+        f'<div class="ow ow-pictures{" one" if across == 1 else ""}" style="--across:{across}">'
+        + "".join(map(_figure, thumbs))
+        + "</div>"
+    )
 
 
 def bars(rows: Iterable[tuple[str, float, float, str, bool]]) -> str:
@@ -84,9 +98,9 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Seque
     return f'<div class="ow wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def note(text: str) -> str:
-    """Something that a reader should know before the figures."""
-    return f'<div class="ow ow-note" role="note">{escape(text)}</div>'
+def note(text: str, *, doubt: bool = False) -> str:
+    """Something in place of figures; `doubt`: something that a reader should know before them."""
+    return f'<div class="ow ow-note{" doubt" if doubt else ""}" role="note">{escape(text)}</div>'
 
 
 def empty(headline: str, lines: Sequence[str], command: str | None = None) -> str:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
-from dashboard.views import overview
+from dashboard.views import explore, incidents, models, overview, pipeline, samples
 
 
 class _Entry(NamedTuple):
@@ -16,7 +16,14 @@ class _Entry(NamedTuple):
     icon: str
 
 
-_ENTRIES = (_Entry(overview.show, "Overview", "", ":material/visibility:"),)
+_ENTRIES = (
+    _Entry(overview.show, "Overview", "", ":material/visibility:"),
+    _Entry(incidents.show, "Incidents", "incidents", ":material/notifications:"),
+    _Entry(explore.show, "Explore", "explore", ":material/query_stats:"),
+    _Entry(samples.show, "Samples", "samples", ":material/photo_library:"),
+    _Entry(models.show, "Models", "models", ":material/tune:"),
+    _Entry(pipeline.show, "Pipeline", "pipeline", ":material/lan:"),
+)
 
 
 def pages() -> list[StreamlitPage]:

@@ -1,14 +1,14 @@
 """What is normal, as a band: what the detector takes for normal, and what chance adds to a bucket of n images. Pure."""
 
-from collections.abc import Sequence
 from datetime import datetime
 from math import sqrt
 from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.records import Float64s, Ints, Reference
+from pipeline.records import Ints, Reference
 from pipeline.shift.baseline import Baseline
+from pipeline.shift.histogram import FINE_BINS, bin_of
 from pipeline.shift.hours import hour_of
 
 _CHANCE = 1.96  # standard deviations: 95 % of buckets
@@ -48,17 +48,16 @@ class Shape(NamedTuple):
 
 
 def shape(reference: Reference, fine: Ints, *, bins: int = 44) -> Shape:
-    """Scores now and of the reference in equal bins with an edge on the threshold, as wide as both reach."""
-    inner = reference.fine_edges
-    middle = np.concatenate([[inner[0]], (inner[:-1] + inner[1:]) / 2, [inner[-1]]])
-    low = float(min(reference.scores[0], middle[np.flatnonzero(fine)[0]] if fine.any() else np.inf))
-    high = float(max(reference.scores[-1], middle[np.flatnonzero(fine)[-1]] if fine.any() else -np.inf))
-    step = (high - low) / bins or 1.0
-    first = reference.threshold - step * np.ceil((reference.threshold - low) / step)
-    edges = first + step * np.arange(bins + 2)
-    return Shape(
-        edges.tolist(), _shares(middle, fine, edges), _shares(reference.scores, np.ones(len(reference.scores)), edges)
+    """Scores now and of the reference, in some `bins` bins of whole fine ones, as wide as both reach."""
+    usual = np.bincount(bin_of(reference.scores, reference.fine_edges), minlength=FINE_BINS)
+    filled = np.flatnonzero((fine + usual)[1:-1]) + 1  # both ends are open
+    first, last = int(filled[0]), int(filled[-1]) + 1
+    width = max(1, round((last - first) / bins))
+    starts = np.arange(first, last, width)
+    edges = np.append(
+        reference.fine_edges[starts - 1], reference.fine_edges[min(starts[-1] + width, FINE_BINS - 1) - 1]
     )
+    return Shape(edges.tolist(), _shares(fine, starts, last), _shares(usual, starts, last))
 
 
 def at_least(reference: Reference, score: float) -> int:
@@ -66,8 +65,11 @@ def at_least(reference: Reference, score: float) -> int:
     return reference.n - int(np.searchsorted(reference.scores, score, side="left"))
 
 
-def _shares(values: Float64s, weights: Sequence[float] | Float64s | Ints, edges: Float64s) -> list[float]:
-    counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges, weights=np.asarray(weights, np.float64))
-    whole = counts.sum()
-    shares: list[float] = (counts / whole if whole else counts).tolist()
+def _shares(counts: Ints, starts: Ints, last: int) -> list[float]:
+    """Of each bin; what lies beyond both ends is counted in the outermost."""
+    inside = counts.astype(np.float64)
+    inside[starts[0]] += inside[: starts[0]].sum()
+    inside[last - 1] += inside[last:].sum()
+    inside[: starts[0]] = inside[last:] = 0
+    shares: list[float] = (np.add.reduceat(inside[:last], starts) / max(inside.sum(), 1.0)).tolist()
     return shares

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from sqlalchemy import Engine, insert, update
 
-from pipeline.records import Bounds, Float64s, Partition, Reference, ReferenceImage
+from pipeline.records import Bounds, Card, CardLine, Float64s, Partition, Reference, ReferenceImage
 from pipeline.shift.baseline import Baseline, Normal
 from pipeline.shift.folding import LEVELS, POOLED, TickKey
 from pipeline.shift.histogram import fine_edges, rank_edges
@@ -117,7 +117,16 @@ def _reference() -> Reference:
         projected_mean=np.zeros(2),
         projected_covariance=np.eye(2),
         images=images,
+        card=_card(),
     )
+
+
+def _card() -> Card:
+    seen = {"none": 0.02, "blurred": 0.31, "dark x0.3": 0.44, "noisy": 0.12, "mirrored": 0.02, "rotated 90°": 0.67}
+    lines = tuple(
+        CardLine(kind, None, 1 - flagged, {"energy": flagged}, {"energy": flagged}) for kind, flagged in seen.items()
+    )
+    return Card(200, 0.02, None, lines, "energy", "it sees most of it")
 
 
 def _write_streams(engine: Engine, deployment_id: int) -> list[int]:
