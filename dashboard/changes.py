@@ -12,8 +12,9 @@ from typing import Literal
 import numpy as np
 from scipy.stats import chi2
 
+from dashboard.times import percent
 from pipeline.records import Float64s, Ints
-from pipeline.shift.histogram import PROPERTY_BINS, PROPERTY_EDGES
+from pipeline.shift.histogram import PROPERTY_EDGES
 from pipeline.shift.rollup import RollUp
 from pipeline.storage.series import Totals
 
@@ -65,8 +66,8 @@ def _all_traffic(before: RollUp, now: RollUp, d: float) -> Iterator[Change]:
 
 def _properties(before: RollUp, now: RollUp, d: float) -> Iterator[Change]:
     for at, (name, edges) in enumerate(PROPERTY_EDGES.items()):
-        medians = [f"median {_median(one.properties[at], edges):.3g}" for one in (before, now)]
-        yield _shape("property", name, before.properties[at], now.properties[at], medians[0], medians[1], d)
+        means = [f"mean {_mean(one.properties[at], edges):.3g}" for one in (before, now)]
+        yield _shape("property", name, before.properties[at], now.properties[at], means[0], means[1], d)
 
 
 def _classes(before: RollUp, now: RollUp, classes: Sequence[str], d: float) -> Iterator[Change]:
@@ -79,7 +80,7 @@ def _classes(before: RollUp, now: RollUp, classes: Sequence[str], d: float) -> I
 def _share(kind: Kind, name: str, before: tuple[int, int], now: tuple[int, int], d: float) -> Change:
     rows = np.array([[k, n - k] for k, n in (before, now)], np.float64)
     shares = before[0] / before[1], now[0] / now[1]
-    return Change(kind, name, f"{shares[0]:.1%}", f"{shares[1]:.1%}", abs(shares[1] - shares[0]), _chance(rows, d))
+    return Change(kind, name, percent(shares[0]), percent(shares[1]), abs(shares[1] - shares[0]), _chance(rows, d))
 
 
 def _shape(kind: Kind, name: str, before: Ints, now: Ints, was: str, is_: str, d: float) -> Change:
@@ -110,6 +111,7 @@ def _kept(p: Sequence[float]) -> list[bool]:
     return [one <= most for one in p]
 
 
-def _median(counts: Ints, edges: Float64s) -> float:
-    at = int(np.searchsorted(np.cumsum(counts), counts.sum() / 2))
-    return float(edges[min(max(at, 0), PROPERTY_BINS - 2)])
+def _mean(counts: Ints, edges: Float64s) -> float:
+    """Of a property, from the middles of its bins; those at the ends count at their edge."""
+    middles = np.concatenate([edges[:1], (edges[:-1] + edges[1:]) / 2, edges[-1:]])
+    return float(counts @ middles / max(counts.sum(), 1))

@@ -80,6 +80,7 @@ def line(
     until: int | None,
     marks: Sequence[tuple[int, str]],
     utc: bool,
+    began: str = "began",
     height: int = 300,
     margins: tuple[int, int] = (_LEFT, _RIGHT),
 ) -> Spec:
@@ -116,7 +117,7 @@ def line(
     )
     layers.append(_hover())
     if onset is not None:
-        layers.append(_flag(onset, "began", palette.alarm, window, 0))
+        layers.append(_flag(onset, began, palette.alarm, window, 0))
     layers += [_flag(at, text, palette.soft, window, 12) for at, text in marks]
     layers += [_edge(_edge_labels(shown, labels, levels, top, height), palette), _anchor()] if margins[1] else []
     what = labels.name
@@ -316,7 +317,7 @@ def _ground(window: Window, utc: bool, *, axis: bool = True) -> Spec:
         "encoding": {
             "x": {
                 **_x("from"),
-                "scale": {"type": kind, "domain": ends, "nice": False},
+                "scale": {"type": kind, "domain": ends, "nice": False, "clamp": True},
                 "axis": shown if axis else None,
             },
             "x2": {"field": "to"},

@@ -112,7 +112,7 @@ def serve(parts: Board, place: Place, *, say: Callable[[str], None] = lambda tex
     Raises UsageError, see `Place.check`; EnvironmentFault where the address is taken.
     """
     app = application(parts, place)
-    listening = _listen(place)
+    listening = listen(place)
     settings = uvicorn.Config(
         app,
         log_config=None,
@@ -125,7 +125,8 @@ def serve(parts: Board, place: Place, *, say: Callable[[str], None] = lambda tex
         uvicorn.Server(settings).run(sockets=[listening])
 
 
-def _listen(place: Place) -> socket.socket:
+def listen(place: Place) -> socket.socket:
+    """A socket on that address. Raises EnvironmentFault where it is taken."""
     family = socket.AF_INET6 if ":" in place.address else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

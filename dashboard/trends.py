@@ -20,7 +20,7 @@ from pipeline.storage.series import Bucket
 _ROWS = 8
 
 
-def line(scene: Scene, *, phone: bool = False) -> None:
+def line(scene: Scene, *, phone: bool = False, began: str = "began") -> None:
     """The share of unusual images in the window, of the segment in view beside all traffic."""
     page = scene.page
     window = live(timedelta(hours=6), page.now) if phone and page.is_live else page.window
@@ -58,6 +58,7 @@ def line(scene: Scene, *, phone: bool = False) -> None:
         else to_ms(scene.until),
         marks=[(to_ms(mark.at), mark.text) for mark in data.marks(page.key, scene.stands.deployment.id, *window)],
         utc=page.clock.is_utc,
+        began=began,
         height=160 if phone else 300,
         margins=(38, 0) if phone else charts.MARGINS,
     )

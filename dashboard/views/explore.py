@@ -48,7 +48,8 @@ def draw(page: Page) -> None:
         return
     left, right = st.columns([8, 4])
     with left:
-        trends.line(replace(scene, page=replace(page, window=_around(page))))
+        shown = replace(scene, page=replace(page, window=_around(page)))
+        trends.line(shown, began="this window" if page.view.window else "began")
         if n < FEW:
             st.html(markup.note(f"n = {n}, too few to judge."))
         _changes(scene)
