@@ -10,6 +10,7 @@ import streamlit as st
 
 from dashboard import data, markup
 from dashboard.board import board
+from dashboard.charts import Spec
 from dashboard.links import NAMES, View, build, checked, parse
 from dashboard.style import DARK, LIGHT, Palette
 from dashboard.times import Clock
@@ -87,6 +88,12 @@ def show(body: Callable[[Page], None]) -> None:
     part()
 
 
+def chart(spec: Spec, key: str) -> None:
+    """A chart in a container of that name, as wide as there is room."""
+    with st.container(key=key):
+        st.vega_lite_chart(spec, width="stretch", theme=None, key=f"chart-{key}")
+
+
 def looking_at(page: Page, incident: IncidentLine) -> Page:
     """The same page with this incident in view, unless the address says which."""
     if page.incident is not None:
@@ -97,8 +104,7 @@ def looking_at(page: Page, incident: IncidentLine) -> Page:
 
 def unpin() -> None:
     """Back to the newest images."""
-    st.session_state["pin"] = View(segment=st.session_state.get("pin", View()).segment)
-    st.session_state["said"] = ()
+    _pin(View(segment=st.session_state.get("pin", View()).segment))
 
 
 def zone() -> Clock:
@@ -199,7 +205,13 @@ def _controls() -> None:
 def _choose_segment() -> None:
     chosen = st.session_state["segment"]
     pinned: View = st.session_state.get("pin", View())
-    st.session_state["pin"] = replace(pinned, segment=None if chosen == _ALL else chosen)
+    _pin(replace(pinned, segment=None if chosen == _ALL else chosen))
+
+
+def _pin(view: View) -> None:
+    """The reader's choice counts, and not the address's: that is made to agree before it is read again."""
+    st.session_state["pin"], st.session_state["said"] = view, ()
+    _write_back(view)
 
 
 def link(url: str, label: str, view: View, *, icon: str = ":material/arrow_forward:") -> None:

@@ -6,7 +6,7 @@ from datetime import timedelta
 import numpy as np
 import streamlit as st
 
-from dashboard import charts, data, facts, markup, wording
+from dashboard import charts, data, facts, frame, markup, wording
 from dashboard.data import Standing
 from dashboard.facts import FEW
 from dashboard.frame import Page
@@ -68,7 +68,7 @@ def histogram(scene: Scene) -> None:
     spec = charts.histogram(
         drawn.edges, drawn.now, drawn.normal, reference.threshold, page.palette, what=f"Scores of {n:,} images"
     )
-    st.vega_lite_chart(spec, width="stretch", theme=None, key="scores")
+    frame.chart(spec, "scores")
 
 
 def signals(scene: Scene) -> None:

@@ -7,7 +7,7 @@ from statistics import median
 import numpy as np
 import streamlit as st
 
-from dashboard import charts, data, markup
+from dashboard import charts, data, frame, markup
 from dashboard.board import board
 from dashboard.facts import FEW, Excess
 from dashboard.normal import calm
@@ -62,7 +62,7 @@ def line(scene: Scene, *, phone: bool = False, began: str = "began") -> None:
         height=160 if phone else 300,
         margins=(38, 0) if phone else charts.MARGINS,
     )
-    st.vega_lite_chart(spec, width="stretch", theme=None, key="line-phone" if phone else "line")
+    frame.chart(spec, "line-phone" if phone else "line")
 
 
 def strip(scene: Scene) -> None:
@@ -101,7 +101,7 @@ def strip(scene: Scene) -> None:
     spec = charts.strip(
         cells, rows, page.window, page.palette, onset=_onset_ms(scene, page.window), utc=page.clock.is_utc
     )
-    st.vega_lite_chart(spec, width="stretch", theme=None, key="strip")
+    frame.chart(spec, "strip")
 
 
 def bars(scene: Scene) -> None:

@@ -88,7 +88,7 @@ def _what_if(scene: Scene, reference: Reference) -> None:
         utc=page.clock.is_utc,
         height=220,
     )
-    st.vega_lite_chart(spec, width="stretch", theme=None, key="what-if")
+    frame.chart(spec, "what-if")
     st.html(
         markup.heading(
             f"{percent(k / n)} of {n:,} images", f"beyond {threshold:.2f} nats; now {reference.threshold:.2f}"

@@ -203,6 +203,15 @@ def test_images_that_never_came_are_no_figures(url: str, serve: Any) -> None:
     assert "No images scored yet." in words(run())
 
 
+def test_the_readers_choice_wins_over_the_address(url: str, serve: Any) -> None:
+    serve(url)
+    at = run(segment=FOGGY)
+    at.selectbox(key="segment").set_value(CAMERAS[0]).run()
+    assert at.query_params["segment"] == [CAMERAS[0]]
+    at.selectbox(key="segment").set_value("all traffic").run()
+    assert "segment" not in at.query_params
+
+
 def test_without_actions_there_are_no_buttons(url: str, serve: Any) -> None:
     serve(url)
     assert not run().button
