@@ -61,8 +61,8 @@ def show(body: Callable[[Page], None]) -> None:
     def part() -> None:
         try:
             page = _page()
-            for message in page.messages:
-                st.html(markup.note(message, doubt=True))
+            if page.messages:
+                st.html(markup.note(" ".join(page.messages), doubt=True))
             body(page)
         except data.NothingYet:
             st.html(

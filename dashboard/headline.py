@@ -4,6 +4,7 @@ import streamlit as st
 
 from dashboard import data, facts, frame, markup, wording
 from dashboard.board import board
+from dashboard.facts import Severity
 from dashboard.handling import acknowledge_button
 from dashboard.links import View
 from dashboard.scene import Scene
@@ -24,7 +25,10 @@ def _words(scene: Scene) -> None:
     page, stands, found = scene.page, scene.stands, scene.verdict
     learning = any(line.state == "learning" for line in stands.verdicts) or not stands.verdicts
     headline = wording.headline(found, scene.trusted, now=page.now, clock=page.clock, learning=learning)
-    severity = "unknown" if found.severity == "ok" and scene.trusted.stale else found.severity
+    over = found.incident is not None and found.incident.resolved_at is not None
+    severity: Severity = "ok" if over else found.severity
+    if found.severity == "ok" and scene.trusted.stale:
+        severity = "unknown"
     if found.severity == "ok":
         told = wording.quiet(
             stands.pages, stands.last_page, now=page.now, budget_days=board().budget_days, baseline=stands.baseline

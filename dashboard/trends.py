@@ -34,6 +34,10 @@ def line(scene: Scene, *, phone: bool = False, began: str = "began") -> None:
     every = "all traffic" if scene.segment else None
     normal = next((one.normal for one in scene.shares if one.segment == scene.segment), None)
     usual = "normal" if normal is None else f"normal {percent(normal)}"
+    if not found:
+        st.html(markup.heading(f"Unusual images, {name}"))
+        st.html(markup.note("No image was scored in this window."))
+        return
     banded = any(one.low is not None for one in points)
     band = f", band = lowest to highest {ticks(how.level)}" if banded else ""
     legend = "; grey line = all traffic" if phone and scene.segment else ""
@@ -43,9 +47,6 @@ def line(scene: Scene, *, phone: bool = False, began: str = "began") -> None:
             f"one step = {ticks(how.width)}{band}; shaded grey = normal{legend}; {page.clock.name}",
         )
     )
-    if not found:
-        st.html(markup.note("No image was scored in this window."))
-        return
     spec = charts.line(
         points,
         window,

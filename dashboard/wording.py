@@ -41,7 +41,7 @@ def headline(verdict: Verdict, trusted: Trust, *, now: datetime, clock: Clock, l
     if verdict.incident is not None and verdict.incident.resolved_at is not None:
         ended = clock.short(verdict.incident.resolved_at, now)
         began = "" if verdict.onset is None else f", {clock.short(verdict.onset, now)} to {ended}"
-        return f"Over: {what.lower()}{where}{began}"
+        return f"Over: {what.lower().removeprefix('warning: ')}{where}{began}"
     return f"{what}{where}{more}{since}"
 
 

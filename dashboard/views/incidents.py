@@ -103,6 +103,8 @@ def _causes(answer: dict[str, Any]) -> None:
 
 def _alerts(scene: Scene, incident: IncidentLine) -> None:
     page = scene.page
+    if not incident.alerts:
+        return
     st.html(markup.heading("Alerts", "share since the onset, with its 95 % interval"))
     rows = [
         (

@@ -207,7 +207,7 @@ def test_the_readers_choice_wins_over_the_address(url: str, serve: Any) -> None:
     serve(url)
     at = run(segment=FOGGY)
     at.selectbox(key="segment").set_value(CAMERAS[0]).run()
-    assert at.query_params["segment"] == [CAMERAS[0]]
+    assert at.query_params["segment"] == CAMERAS[0]
     at.selectbox(key="segment").set_value("all traffic").run()
     assert "segment" not in at.query_params
 

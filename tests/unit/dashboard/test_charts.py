@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import altair
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,7 +23,7 @@ def point(at: int, share: float | None, *, hollow: bool = False) -> charts.Point
 
 
 def line(points: list[charts.Point], **changed: Any) -> charts.Spec:
-    given_ = {
+    given_: dict[str, Any] = {
         "labels": charts.Labels("ring/west", "all traffic", "normal 2.0 %"),
         "levels": (0.1, 0.25),
         "onset": to_ms(END - timedelta(hours=2)),

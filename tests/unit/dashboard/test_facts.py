@@ -117,6 +117,8 @@ def test_the_headline_says_what_where_and_since_when() -> None:
     assert say(OK) == "Normal."
     ended = facts.verdict_of_incident(incident(alert(state="ok", resolved_at=NOW), resolved_at=NOW, state="ok"))
     assert say(ended) == "Over: critical shift on cam, 01:01 to 03:01"
+    mild = replace(ended, severity="warning")
+    assert say(mild) == "Over: shift on cam, 01:01 to 03:01"
 
 
 def test_old_figures_are_never_called_normal() -> None:

@@ -1,9 +1,14 @@
+import asyncio
 import socket
+from collections.abc import MutableMapping
+from typing import Any
 
+import httpx
 import pytest
+from starlette.responses import PlainTextResponse
 
 from dashboard import markup
-from dashboard.serving import Place, is_loopback, listen
+from dashboard.serving import Named, Place, is_loopback, listen
 from pipeline.errors import EnvironmentFault, UsageError
 
 
@@ -44,3 +49,37 @@ def test_strangers_texts_never_become_markup() -> None:
         markup.table([evil], []),
     ]
     assert not [text for text in shown if "<img src=x" in text or "onerror=alert(1)>" in text]
+
+
+async def _anybody(scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
+    await PlainTextResponse("a page")(scope, receive, send)
+
+
+def test_who_the_proxy_has_not_named_gets_no_page_and_no_picture() -> None:
+    async def ask(path: str, **headers: str) -> int:
+        transport = httpx.ASGITransport(Named(_anybody, header="X-Forwarded-Email"))
+        async with httpx.AsyncClient(transport=transport, base_url="http://watch") as client:
+            return (
+                await client.get(path, headers={name.replace("_", "-"): v for name, v in headers.items()})
+            ).status_code
+
+    async def all_of_them() -> list[int]:
+        return [
+            await ask("/"),
+            await ask("/media/1.webp"),
+            await ask("/", x_forwarded_email=" "),
+            await ask("/", x_forwarded_email="dana@example.org"),
+            await ask("/readyz"),
+        ]
+
+    assert asyncio.run(all_of_them()) == [401, 401, 401, 200, 200]
+
+
+def test_a_connection_that_the_proxy_has_not_named_is_closed() -> None:
+    sent: list[MutableMapping[str, Any]] = []
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+
+    asyncio.run(Named(_anybody, header="X-User")({"type": "websocket", "path": "/", "headers": []}, None, send))
+    assert sent == [{"type": "websocket.close", "code": 1008}]
