@@ -146,9 +146,9 @@ def reference(key: str, reference_id: int) -> Reference:
         return reference_by_key(conn, reference_id)
 
 
-@st.cache_resource(show_spinner=False, max_entries=4)
+@st.cache_data(ttl=_STANDING_S, show_spinner=False, max_entries=4)
 def images_of_reference(key: str, reference_id: int) -> list[ReferenceImage]:
-    """The images kept with a reference."""
+    """The images kept with a reference, which somebody may want forgotten."""
     with connected() as conn:
         return reference_images(conn, reference_id)
 

@@ -158,11 +158,18 @@ def leading(alerts: Sequence[AlertLine]) -> AlertLine | None:
 
 
 def worst(incidents: Iterable[IncidentLine]) -> IncidentLine | None:
-    """The open incident that matters most: not provisional, worst, nobody's, longest."""
+    """The open incident that matters most: not provisional, of the images and not of the pipeline (the trust strip tells
+    of that in any case), worst, nobody's, longest."""
     open_ones = [one for one in incidents if one.resolved_at is None]
     return max(
         open_ones,
-        key=lambda one: (not one.provisional, rank(one.state), one.handling == "open", -one.onset.timestamp()),
+        key=lambda one: (
+            not one.provisional,
+            one.kind == "shift",
+            rank(one.state),
+            one.handling == "open",
+            -one.onset.timestamp(),
+        ),
         default=None,
     )
 

@@ -36,6 +36,9 @@ def _words(scene: Scene) -> None:
     else:
         events = [] if found.incident is None else data.history(page.key, found.incident.id)[0]
         told = wording.details(found, scene.shares, facts.newest_answer(events), now=page.now, clock=page.clock)
+    others = sum(one.resolved_at is None for one in stands.incidents if one != found.incident)
+    if others and found.incident is not None:
+        told = [*told, f"{others} more {'incident is' if others == 1 else 'incidents are'} open"]
     st.html(markup.verdict(severity, headline, told))
 
 

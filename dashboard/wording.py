@@ -32,9 +32,8 @@ def headline(verdict: Verdict, trusted: Trust, *, now: datetime, clock: Clock, l
         if trusted.stale:
             return f"Unknown. It was normal until {clock.short(trusted.data_to, now)}."
         return "Learning: too little is known to raise anything." if learning else "Normal."
-    what = _OTHER_SIGNALS.get(verdict.signal, _WORDS[verdict.severity])
-    if verdict.severity == "error":
-        what = _WORDS["error"]
+    faulty = verdict.severity == "error" or (verdict.incident is not None and verdict.incident.kind == "health")
+    what = _WORDS["error"] if faulty else _OTHER_SIGNALS.get(verdict.signal, _WORDS[verdict.severity])
     where = f" on {verdict.segment}" if verdict.segment else " on all traffic" if verdict.signal == "fraction" else ""
     more = f" and {verdict.more_segments} more" if verdict.more_segments else ""
     since = "" if verdict.onset is None else f" since {clock.short(verdict.onset, now)}"
@@ -56,7 +55,9 @@ def details(
     """How much, against what, how much of all of it, what it looks like, whether it matters, who has it."""
     told: list[str] = []
     own = next((one for one in shares if one.segment == verdict.segment), None)
-    if own is not None:
+    if verdict.incident is not None and verdict.incident.kind == "health":
+        told += [alert.detail for alert in verdict.incident.alerts if alert.resolved_at is None and alert.detail]
+    elif own is not None:
         told.append(_amount(own))
         if own.of_all >= 0.005:
             told.append(f"{own.of_all:.0%} of the excess".replace("%", " %"))

@@ -96,6 +96,15 @@ def test_an_incident_that_may_be_paged_comes_before_a_provisional_one() -> None:
     assert facts.worst([incident(resolved_at=NOW)]) is None
 
 
+def test_a_fault_of_the_pipeline_is_told_as_one_and_hides_no_shift() -> None:
+    fault = incident(alert(signal="lag", segment="", detail="unread images are deleted in 42 min"), id=5, kind="health")
+    assert facts.worst([fault, incident(id=6, state="shift")]) == incident(id=6, state="shift")
+    found = facts.verdict_of_incident(fault)
+    assert say(found) == "The pipeline has a fault since 01:01"
+    told = wording.details(found, [], {}, now=NOW, clock=CLOCK)
+    assert told == ["unread images are deleted in 42 min", "nobody has it"]
+
+
 def test_without_incidents_the_detectors_own_verdicts_are_told() -> None:
     lines = [
         VerdictLine("pooled", "shift", 9.0, NOW, 0.06, 0.05, 0.07, True, NOW),
