@@ -158,8 +158,8 @@ def leading(alerts: Sequence[AlertLine]) -> AlertLine | None:
 
 
 def worst(incidents: Iterable[IncidentLine]) -> IncidentLine | None:
-    """The open incident that matters most: not provisional, of the images and not of the pipeline (the trust strip tells
-    of that in any case), worst, nobody's, longest."""
+    """The open incident that matters most: not provisional, of the images and not of the pipeline (the trust strip
+    tells of that in any case), worst, nobody's, longest."""
     open_ones = [one for one in incidents if one.resolved_at is None]
     return max(
         open_ones,

@@ -158,7 +158,7 @@ def read_deliveries(conn: Connection, incident_id: int) -> list[DeliveryLine]:
 def count_pages(conn: Connection, deployment_id: int, *, since: datetime) -> tuple[int, datetime | None]:
     """How many shifts were opened since then that were not provisional, and when the last one ever was."""
     statement = select(func.count().filter(IncidentRow.opened_at >= since), func.max(IncidentRow.opened_at)).where(
-        IncidentRow.deployment_id == deployment_id, IncidentRow.kind == "shift", IncidentRow.provisional.is_(False)
+        IncidentRow.deployment_id == deployment_id, IncidentRow.kind == "shift", IncidentRow.provisional.in_([False])
     )
     row = conn.execute(statement).one()
     return int(row[0]), row[1]

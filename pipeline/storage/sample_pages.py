@@ -73,13 +73,13 @@ def read_pictures(
             SampleRow.segment_id.in_(segments),
             SampleRow.tick >= window[0],
             SampleRow.tick < window[1],
-            ScoreRow.drill.is_(False),
+            ScoreRow.drill.in_([False]),
         )
         .order_by(ScoreRow.score.desc() if order == "strangest" else SampleRow.event_time.desc())
         .limit(2 * limit)  # one image may be kept twice: as strange and as random
     )
     if flagged is not None:
-        statement = statement.where(ScoreRow.is_ood.is_(flagged))
+        statement = statement.where(ScoreRow.is_ood == flagged)
     found: dict[tuple[str, int, int], Picture] = {}
     for row in conn.execute(statement):
         picture = Picture._make(row)

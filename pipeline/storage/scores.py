@@ -205,7 +205,7 @@ def stored_scores(
         ScoreRow.event_time < end,
         ScoreRow.stream_id.in_(streams),
         ScoreRow.reference_id == reference_id,
-        ScoreRow.drill.is_(False),
+        ScoreRow.drill.in_([False]),
     )
     for rows in conn.execute(statement, execution_options={"yield_per": 10_000}).partitions():
         scores, classes = zip(*rows, strict=True)

@@ -8,16 +8,19 @@ from typing import Any
 import pytest
 import streamlit as st
 from sqlalchemy import Engine, delete, update
+from sqlalchemy.exc import DBAPIError
 from streamlit.testing.v1 import AppTest
 
 import dashboard
-from dashboard.board import Board, give
+from dashboard.board import Board, board, give
 from dashboard.windows import to_ms
 from pipeline.errors import RefusedError
-from pipeline.storage.engine import open_database
+from pipeline.storage.engine import make_engine, open_database
+from pipeline.storage.migrations.run import upgrade
 from pipeline.storage.read_only import open_read_only
 from pipeline.storage.schema import DeploymentRow, SegmentRow, StreamRow
 from tests.browser.seeded import CAMERAS, FOGGY, NOW, ONSET, seed
+from tests.services.postgres import Postgres
 
 APP = Path(dashboard.__file__).with_name("app.py")
 PAGES = ("overview", "incidents", "explore", "samples", "models", "pipeline")
@@ -110,6 +113,22 @@ def test_every_page_shows_the_incident_without_a_fault(page: str, url: str, serv
     said = words(run(page))
     assert "This page has a fault" not in said
     assert "data to 03:01:02, 18 s old" in said
+
+
+def test_every_page_reads_postgresql_and_cannot_write_to_it(postgres: Postgres, serve: Any) -> None:
+    database = postgres.create_database()
+    url = postgres.url(database)
+    engine = make_engine(url)
+    upgrade(engine)
+    engine.dispose()
+    seed(url, hours=3)
+    serve(url)
+    for page in PAGES:
+        said = words(run(page))
+        assert "did not answer" not in said
+        assert "data to 03:01:02, 18 s old" in said
+    with pytest.raises(DBAPIError, match="read-only"), board().engine.begin() as conn:
+        conn.execute(delete(SegmentRow))
 
 
 def test_the_overview_answers_what_where_since_when_how_much_what_kind_and_who(url: str, serve: Any) -> None:
