@@ -27,6 +27,7 @@ COPY pyproject.toml requirements.lock requirements-torch.lock ./
 # code does not move gigabytes.
 FROM build AS project
 COPY LICENSE README.md ./
+COPY dashboard dashboard
 COPY pipeline pipeline
 RUN --mount=type=cache,target=/var/cache/uv \
     uv pip install --no-deps --build-constraints requirements.lock --prefix /opt/project .

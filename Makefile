@@ -15,8 +15,8 @@ test: check ## Static checks and all tests
 	$(BIN)/python -m pytest --durations=5 $(ARGS)
 
 check: .venv/.ready ## Static checks and unit tests: no service, under a minute
-	$(BIN)/ruff format --check pipeline tests
-	$(BIN)/ruff check pipeline tests
+	$(BIN)/ruff format --check dashboard pipeline tests
+	$(BIN)/ruff check dashboard pipeline tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(if $(filter check,$(MAKECMDGOALS)),$(BIN)/python -m pytest tests/unit)
@@ -34,8 +34,8 @@ incident: .venv/.ready ## A real worker and monitor see an incident come and go;
 	$(BIN)/python -m tests.incident $(ARGS)
 
 fix: .venv/.ready ## Format, and mend what can be mended safely
-	$(BIN)/ruff format pipeline tests
-	$(BIN)/ruff check --fix pipeline tests
+	$(BIN)/ruff format dashboard pipeline tests
+	$(BIN)/ruff check --fix dashboard pipeline tests
 
 setup: .venv/.ready ## Make .venv from the locks
 

@@ -155,6 +155,18 @@ class HttpSettings(_Section):
     listen: str = "127.0.0.1:9108"  # HOST:PORT, or off
 
 
+class DashboardSettings(_Section):
+    """Where pages are served, and for whom."""
+
+    address: str = "127.0.0.1"
+    port: int = Field(8501, ge=0, le=65535)
+    hosts: tuple[str, ...] = ()  # names that a browser may ask for
+    user_header: str | None = None  # in which a proxy names the user
+    insecure: bool = False
+    refresh_seconds: float = Field(10, ge=2)
+    stale_minutes: float = Field(5, gt=0)
+
+
 class LogSettings(_Section):
     """What a long-running command says on stderr."""
 
@@ -187,6 +199,7 @@ class Settings(BaseSettings):
     explain: ExplainSettings = ExplainSettings()
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()
+    dashboard: DashboardSettings = DashboardSettings()
 
     @field_validator("source", mode="before")
     @classmethod
@@ -387,6 +400,15 @@ TEMPLATE = """\
 
 [http]
 # listen = "127.0.0.1:9108"   # /livez, /readyz, /metrics, /version; 0.0.0.0:9108 for other machines, or "off"
+
+[dashboard]
+# address = "127.0.0.1"       # other machines reach it only with user_header, or with insecure = true
+# port = 8501
+# hosts = ["watch.example.org"]              # names that browsers may ask for, besides this machine's own
+# user_header = "X-Forwarded-Email"          # a proxy in front signs people in and names them in it
+# insecure = false            # true: whoever reaches the address sees everything
+# refresh_seconds = 10
+# stale_minutes = 5           # without a newer image for so long, figures are shown as old
 
 [log]
 # format = "auto"             # text on a terminal, else json

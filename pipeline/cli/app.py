@@ -16,6 +16,7 @@ from pipeline.cli import (
     alerts,
     baseline,
     coverage,
+    dashboard,
     data,
     detection,
     evaluation,
@@ -71,6 +72,7 @@ PANELS: dict[str, dict[str, Callable[..., Any]]] = {
     },
     "Repair": {"finetune": finetuning.finetune, "retrain-head": retraining.retrain_head},
     "Look": {
+        "dashboard": dashboard.dashboard,
         "ledger": data.ledger,
         "dead-letters": data.dead_letters,
         "health": operations.health,

@@ -1,0 +1,12 @@
+"""The dashboard: pages that read what worker and monitor have stored.
+
+app.py        the entry: which pages there are, and what surrounds them
+views/        one module a page (never `pages/`: Streamlit would serve those past the entry)
+data.py       what the database says, cached for some seconds
+facts.py      what that means: trust, verdict, excess. Pure
+charts/       Vega-Lite specifications as dictionaries. Pure
+markup.py     pieces of HTML, every text escaped. Pure
+links.py      addresses that reproduce a view. Pure
+windows.py    how time is cut into buckets. Pure
+serving.py    the server, and who may reach it
+"""

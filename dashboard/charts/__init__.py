@@ -1,0 +1,12 @@
+"""Charts as Vega-Lite specifications: dictionaries, which cost a server next to nothing. Pure.
+
+Times are milliseconds since 1970 on a UTC scale (or the browser's own, where a reader wants that): Vega would
+otherwise show the browser's zone. Lists of rows go inline; no chart has more than 320 of them.
+"""
+
+from dashboard.charts.axes import MARGINS, Spec
+from dashboard.charts.histogram import histogram
+from dashboard.charts.line import Labels, Point, line, spread
+from dashboard.charts.strip import Cell, Row, strip
+
+__all__ = ["MARGINS", "Cell", "Labels", "Point", "Row", "Spec", "histogram", "line", "spread", "strip"]

@@ -1,0 +1,297 @@
+"""What the database says, cached for some seconds. Cached functions take scalars alone: a key of the cache is exact.
+
+The first argument, `key`, is the database's name: two databases never answer for one another.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import numpy as np
+import streamlit as st
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from dashboard.board import board
+from dashboard.windows import Cut, Window, aligned
+from pipeline.errors import EnvironmentFault, OodwatchError, UsageError
+from pipeline.records import Reference, ReferenceImage
+from pipeline.shift.baseline import Baseline
+from pipeline.shift.folding import LEVELS
+from pipeline.shift.rollup import RollUp
+from pipeline.storage.baselines import BaselineLine, list_baselines, newest_baseline, read_baseline
+from pipeline.storage.engine import describe, reading, revision_problem, stored_revision
+from pipeline.storage.incident_pages import (
+    DeliveryLine,
+    EventLine,
+    IncidentLine,
+    MarkLine,
+    TransitionLine,
+    VerdictLine,
+    count_pages,
+    deployment_of_incident,
+    read_deliveries,
+    read_events,
+    read_incident,
+    read_incidents,
+    read_marks,
+    read_transitions,
+    read_verdicts,
+)
+from pipeline.storage.monitoring import (
+    Watched,
+    made_levels,
+    read_position,
+    reference_names,
+    stream_clocks,
+    watched_deployments,
+)
+from pipeline.storage.processes import Process, list_processes
+from pipeline.storage.references import ReferenceLine, list_references, reference_by_key, reference_images
+from pipeline.storage.sample_pages import Order, Picture, read_pictures
+from pipeline.storage.scores import DeadLetterLine, dead_letters
+from pipeline.storage.series import Bucket, Totals, oldest_ticks, read_buckets, read_sums, read_totals, spans_of
+from pipeline.storage.streams import LedgerLine, ledger
+from pipeline.storage.ticks import segment_names
+
+_FRESH_S = 5
+_STANDING_S = 60  # what changes by people's hands alone
+_INCIDENTS = 100
+
+
+class NothingYet(OodwatchError):
+    """The database holds no deployment: nothing has been scored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a deployment stands: read at once, so that it fits together."""
+
+    deployment: Watched
+    references: tuple[int, ...]  # all that are stored
+    segments: dict[int, str]
+    oldest: dict[int, datetime]  # where each level of ticks begins
+    made_until: dict[int, datetime]
+    newest_image: datetime | None
+    evaluated_until: datetime | None
+    ledger: tuple[LedgerLine, ...]
+    processes: tuple[Process, ...]
+    verdicts: tuple[VerdictLine, ...]
+    incidents: tuple[IncidentLine, ...]
+    pages: int  # within the budget's days
+    last_page: datetime | None
+    baseline: int | None
+
+    @property
+    def segment_keys(self) -> dict[str, int]:
+        """Keys by name."""
+        return {name: key for key, name in self.segments.items()}
+
+
+@contextmanager
+def connected() -> Iterator[Connection]:
+    """A transaction that reads. Raises EnvironmentFault or UsageError, in one line without SQL."""
+    engine = reading(board().engine)
+    try:
+        with engine.connect() as conn:
+            if (problem := revision_problem(engine.url, stored_revision(conn))) is not None:
+                raise UsageError(problem)
+            yield conn
+    except DBAPIError as error:
+        raise EnvironmentFault(describe(error, engine.url)) from error
+
+
+@st.cache_data(ttl=_FRESH_S, show_spinner=False)
+def deployments(key: str) -> list[Watched]:
+    """All deployments. Raises NothingYet where there is none."""
+    with connected() as conn:
+        known = watched_deployments(conn, None)
+    if not known:
+        raise NothingYet("no images scored yet")
+    return known
+
+
+@st.cache_data(ttl=_FRESH_S, show_spinner=False)
+def standing(key: str, name: str, *, budget_days: float) -> Standing:
+    """How the deployment of this name stands."""
+    now = board().clock()
+    with connected() as conn:
+        (deployment,) = watched_deployments(conn, name)
+        position = read_position(conn, deployment.id)
+        newest = [clock.newest for clock in stream_clocks(conn, deployment.id)]
+        pages, last = count_pages(conn, deployment.id, since=now - timedelta(days=budget_days))
+        return Standing(
+            deployment=deployment,
+            references=tuple(reference_names(conn)),
+            segments=segment_names(conn, deployment.id),
+            oldest=oldest_ticks(conn, deployment.id),
+            made_until=made_levels(conn, deployment.id),
+            newest_image=max((at for at in newest if at is not None), default=None),
+            evaluated_until=None if position is None else position.evaluated_until,
+            ledger=tuple(ledger(conn, deployment=name)),
+            processes=tuple(one for one in list_processes(conn) if one.deployment in (None, name)),
+            verdicts=tuple(read_verdicts(conn, deployment.id, deployment.reference_id)),
+            incidents=tuple(read_incidents(conn, deployment.id, limit=_INCIDENTS)),
+            pages=pages,
+            last_page=last,
+            baseline=newest_baseline(conn, deployment.id, deployment.reference_id),
+        )
+
+
+@st.cache_resource(show_spinner=False, max_entries=16)
+def reference(key: str, reference_id: int) -> Reference:
+    """A reference never changes."""
+    with connected() as conn:
+        return reference_by_key(conn, reference_id)
+
+
+@st.cache_data(ttl=_STANDING_S, show_spinner=False, max_entries=4)
+def images_of_reference(key: str, reference_id: int) -> list[ReferenceImage]:
+    """The images kept with a reference, which somebody may want forgotten."""
+    with connected() as conn:
+        return reference_images(conn, reference_id)
+
+
+@st.cache_resource(show_spinner=False, max_entries=16)
+def baseline(key: str, deployment_id: int, reference_id: int, version: int) -> Baseline:
+    """A version of a baseline never changes."""
+    with connected() as conn:
+        return read_baseline(conn, deployment_id, reference_id, version)
+
+
+@st.cache_data(ttl=_STANDING_S, show_spinner=False)
+def baselines(key: str, deployment_id: int, reference_id: int) -> list[BaselineLine]:
+    """All versions."""
+    with connected() as conn:
+        return list_baselines(conn, deployment_id, reference_id)
+
+
+@st.cache_data(ttl=_STANDING_S, show_spinner=False)
+def references(key: str) -> list[ReferenceLine]:
+    """All references, oldest first."""
+    with connected() as conn:
+        return list_references(conn)
+
+
+def buckets(key: str, stands: Standing, window: Window, how: Cut, segments: tuple[int, ...] | None) -> list[Bucket]:
+    """A window's buckets, of these segments (POOLED: all traffic) or of each (None)."""
+    start, end = aligned(window, how.width)
+    return _buckets(key, stands.deployment.id, start, end, how.width, how.level, segments)
+
+
+@st.cache_data(ttl=_FRESH_S, show_spinner=False, max_entries=200)
+def _buckets(
+    key: str,
+    deployment_id: int,
+    start: datetime,
+    end: datetime,
+    width: int,
+    level: int,
+    segments: tuple[int, ...] | None,
+) -> list[Bucket]:
+    with connected() as conn:
+        spans = spans_of(start, end, level, made_levels(conn, deployment_id))
+        known = tuple(reference_names(conn))
+        return read_buckets(conn, deployment_id, known, spans, timedelta(minutes=width), segments)
+
+
+@st.cache_data(ttl=_FRESH_S, show_spinner=False, max_entries=200)
+def totals(key: str, deployment_id: int, start: datetime, end: datetime) -> dict[int, Totals]:
+    """Counts of a window by segment, from the coarsest level that cuts it in enough pieces."""
+    with connected() as conn:
+        spans = spans_of(
+            *aligned(Window(start, end), level := coarse(start, end)), level, made_levels(conn, deployment_id)
+        )
+        return read_totals(conn, deployment_id, tuple(reference_names(conn)), spans)
+
+
+@st.cache_data(ttl=_FRESH_S, show_spinner=False, max_entries=64)
+def sums(
+    key: str, deployment_id: int, reference_id: int, segment_id: int, start: datetime, end: datetime, level: int
+) -> list[tuple[datetime, RollUp]]:
+    """Whole roll-ups of one segment (POOLED: all traffic)."""
+    with connected() as conn:
+        window = aligned(Window(start, end), level)
+        spans = spans_of(*window, level, made_levels(conn, deployment_id))
+        return read_sums(conn, deployment_id, reference_id, segment_id, spans)
+
+
+@st.cache_data(ttl=_FRESH_S, show_spinner=False, max_entries=64)
+def pictures(
+    key: str,
+    deployment_id: int,
+    start: datetime,
+    end: datetime,
+    segments: tuple[int, ...],
+    flagged: bool | None,
+    order: Order,
+    limit: int,
+) -> list[Picture]:
+    """Samples of a window."""
+    with connected() as conn:
+        return read_pictures(
+            conn, deployment_id, (start, end), segments=segments, flagged=flagged, order=order, limit=limit
+        )
+
+
+@st.cache_data(ttl=_FRESH_S, show_spinner=False)
+def incident(key: str, deployment_id: int, incident_id: int) -> IncidentLine | None:
+    """One incident, however old."""
+    with connected() as conn:
+        return read_incident(conn, deployment_id, incident_id)
+
+
+@st.cache_data(ttl=_FRESH_S, show_spinner=False)
+def history(key: str, incident_id: int) -> tuple[list[EventLine], list[DeliveryLine]]:
+    """What happened to an incident, and what was told of it."""
+    with connected() as conn:
+        return read_events(conn, incident_id), read_deliveries(conn, incident_id)
+
+
+@st.cache_data(ttl=_FRESH_S, show_spinner=False)
+def marks(key: str, deployment_id: int, start: datetime, end: datetime) -> list[MarkLine]:
+    """What people did in a window."""
+    with connected() as conn:
+        return read_marks(conn, deployment_id, start, end)
+
+
+@st.cache_data(ttl=_FRESH_S, show_spinner=False)
+def transitions(key: str, deployment_id: int, start: datetime, end: datetime) -> list[TransitionLine]:
+    """Changes of state in a window."""
+    with connected() as conn:
+        return read_transitions(conn, deployment_id, start, end)
+
+
+@st.cache_data(ttl=_FRESH_S, show_spinner=False)
+def newest_dead_letters(key: str, name: str, limit: int) -> list[DeadLetterLine]:
+    """Some dead letters of a deployment."""
+    with connected() as conn:
+        return list(dead_letters(conn, deployment=name, limit=limit))
+
+
+def fine_histogram(rollups: list[tuple[datetime, RollUp]]) -> np.ndarray[tuple[int], np.dtype[np.int64]] | None:
+    """The sum of the fine histograms, (256,); None where there is no image."""
+    return np.sum([one.fine_histogram for _, one in rollups], axis=0) if rollups else None
+
+
+def coarse(start: datetime, end: datetime) -> int:
+    """The coarsest level of which a window has 60 ticks, so that its ends are right to 2 %."""
+    minutes = (end - start) / timedelta(minutes=1)
+    return max((level for level in LEVELS if minutes / level >= 60), default=LEVELS[0])
+
+
+@st.cache_data(ttl=_FRESH_S, show_spinner=False)
+def home_of_incident(key: str, incident_id: int) -> str | None:
+    """The deployment that an incident belongs to; None: there is no such incident."""
+    with connected() as conn:
+        return deployment_of_incident(conn, incident_id)
+
+
+@st.cache_data(ttl=_FRESH_S, show_spinner=False)
+def names_of_segments(key: str, name: str) -> list[str]:
+    """Segments of a deployment, by name."""
+    with connected() as conn:
+        return [
+            name for one in watched_deployments(conn, name) for name in sorted(segment_names(conn, one.id).values())
+        ]

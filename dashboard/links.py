@@ -1,0 +1,99 @@
+"""Addresses that reproduce a view: `?from&to&segment&incident`, times in milliseconds since 1970.
+
+Whatever stands in an address, a page is shown; what was not understood is said, one message each.
+"""
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from dashboard.windows import MINUTE, Window, from_ms, to_ms
+
+NAMES = ("from", "to", "segment", "incident")
+_LONGEST_SHOWN = 40
+_SO = "so the newest images are shown"
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a page looks at; nothing pinned: the newest images of all traffic."""
+
+    window: Window | None = None
+    segment: str | None = None
+    incident: int | None = None
+
+
+def parse(query: Mapping[str, str], *, now: datetime) -> tuple[View, tuple[str, ...]]:
+    """The view of an address, and what of it was not understood."""
+    window, said = _window(query.get("from"), query.get("to"), now)
+    messages = [said] if said else []
+    incident: int | None = None
+    if (given := query.get("incident")) is not None:
+        if re.fullmatch(r"[0-9]{1,18}", given):
+            incident = int(given)
+        else:
+            messages.append(f"The link's incident {_shown(given)} is no number, so all traffic is shown.")
+    return View(window, query.get("segment") or None, incident), tuple(messages)
+
+
+def checked(view: View, *, segments: Collection[str], incidents: Collection[int]) -> tuple[View, tuple[str, ...]]:
+    """The view without what this deployment does not have."""
+    messages = []
+    if view.segment is not None and view.segment not in segments:
+        messages.append(f"There is no segment {_shown(view.segment)} here, so all traffic is shown.")
+        view = replace(view, segment=None)
+    if view.incident is not None and view.incident not in incidents:
+        messages.append(f"There is no incident {view.incident} here. It may belong to another deployment or database.")
+        view = replace(view, incident=None)
+    return view, tuple(messages)
+
+
+def build(view: View) -> dict[str, str]:
+    """The query of an address that shows the same again, whatever the reader's time zone."""
+    query: dict[str, str] = {}
+    if view.window is not None:
+        query |= {"from": str(to_ms(view.window.start)), "to": str(to_ms(view.window.end))}
+    if view.segment is not None:
+        query["segment"] = view.segment
+    if view.incident is not None:
+        query["incident"] = str(view.incident)
+    return query
+
+
+def _window(start: str | None, end: str | None, now: datetime) -> tuple[Window | None, str | None]:
+    if start is None and end is None:
+        return None, None
+    if start is None or end is None:
+        return None, f"The link names only one end of its window, {_SO}."
+    times = {"from": (start, _time(start)), "to": (end, _time(end))}
+    for name, (given, at) in times.items():
+        if at is None:
+            return None, f"The link's {name}={_shown(given)} is no time in milliseconds since 1970, {_SO}."
+    first, last = (at for _, at in times.values() if at is not None)
+    return _sound(Window(first, last), now)
+
+
+def _sound(window: Window, now: datetime) -> tuple[Window | None, str | None]:
+    if window.end <= window.start:
+        return None, f"The link's window ends before it begins, {_SO}."
+    if window.start >= now:
+        return None, f"The link's window begins in the future, at {window.start:%Y-%m-%d %H:%M} UTC, {_SO}."
+    if window.end > now:
+        return Window(window.start, now), "The link's window reaches into the future, so it is shown up to now."
+    return Window(window.start, max(window.end, window.start + MINUTE)), None
+
+
+def _time(given: str) -> datetime | None:
+    if not re.fullmatch(r"[0-9]{1,16}", given):
+        return None
+    try:
+        return from_ms(int(given))
+    except (OverflowError, ValueError, OSError):
+        return None
+
+
+def _shown(given: str) -> str:
+    """A stranger's text, short and without control characters; whoever shows it escapes it."""
+    plain = "".join(c if c.isprintable() else "·" for c in given)
+    return f"“{plain[:_LONGEST_SHOWN]}{'…' if len(plain) > _LONGEST_SHOWN else ''}”"

@@ -1,0 +1,92 @@
+"""Samples as pages show them: a few pictures with what their scores said."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Literal, NamedTuple
+
+from sqlalchemy import Connection, and_, func, select
+
+from pipeline.storage.schema import SampleRow, ScoreRow, SegmentRow, StreamRow
+
+Order = Literal["strangest", "newest"]
+
+
+class Picture(NamedTuple):
+    """One stored sample; its original stays in the log at (topic, partition, offset)."""
+
+    id: int
+    segment: str
+    kind: str  # strange, random
+    event_time: datetime
+    class_index: int
+    energy: float
+    score: float
+    msp: float
+    is_ood: bool
+    label: str | None
+    name: str | None
+    topic: str
+    partition: int
+    offset: int
+    thumbnail: bytes | None
+
+
+def read_pictures(
+    conn: Connection,
+    deployment_id: int,
+    window: tuple[datetime, datetime],
+    *,
+    segments: Sequence[int],
+    flagged: bool | None,
+    order: Order,
+    limit: int,
+) -> list[Picture]:
+    """Samples with start <= tick < end of these segments, each image once; `flagged` None: both."""
+    same = and_(
+        ScoreRow.stream_id == SampleRow.stream_id,
+        ScoreRow.offset == SampleRow.offset,
+        ScoreRow.event_time == SampleRow.event_time,
+    )
+    statement = (
+        select(
+            SampleRow.id,
+            SegmentRow.name,
+            SampleRow.kind,
+            SampleRow.event_time,
+            ScoreRow.class_index,
+            ScoreRow.energy,
+            ScoreRow.score,
+            ScoreRow.msp,
+            ScoreRow.is_ood,
+            ScoreRow.label,
+            ScoreRow.id,
+            StreamRow.topic,
+            StreamRow.partition,
+            SampleRow.offset,
+            SampleRow.thumbnail,
+        )
+        .join(ScoreRow, same)
+        .join(SegmentRow, SegmentRow.id == SampleRow.segment_id)
+        .join(StreamRow, StreamRow.id == SampleRow.stream_id)
+        .where(
+            SampleRow.deployment_id == deployment_id,
+            SampleRow.segment_id.in_(segments),
+            SampleRow.tick >= window[0],
+            SampleRow.tick < window[1],
+            ScoreRow.drill.in_([False]),
+        )
+        .order_by(ScoreRow.score.desc() if order == "strangest" else SampleRow.event_time.desc())
+        .limit(2 * limit)  # one image may be kept twice: as strange and as random
+    )
+    if flagged is not None:
+        statement = statement.where(ScoreRow.is_ood == flagged)
+    found: dict[tuple[str, int, int], Picture] = {}
+    for row in conn.execute(statement):
+        picture = Picture._make(row)
+        found.setdefault((picture.topic, picture.partition, picture.offset), picture)
+    return list(found.values())[:limit]
+
+
+def count_samples(conn: Connection, deployment_id: int) -> int:
+    """How many samples are kept."""
+    return conn.scalar(select(func.count()).where(SampleRow.deployment_id == deployment_id)) or 0

@@ -1,0 +1,255 @@
+"""Each page as Streamlit runs it, without a browser."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import streamlit as st
+from sqlalchemy import Engine, delete, update
+from sqlalchemy.exc import DBAPIError
+from streamlit.testing.v1 import AppTest
+
+import dashboard
+from dashboard.board import Board, board, give
+from dashboard.windows import to_ms
+from pipeline.errors import RefusedError
+from pipeline.storage.engine import make_engine, open_database
+from pipeline.storage.migrations.run import upgrade
+from pipeline.storage.read_only import open_read_only
+from pipeline.storage.schema import DeploymentRow, SegmentRow, StreamRow
+from tests.browser.seeded import CAMERAS, FOGGY, NOW, ONSET, seed
+from tests.services.postgres import Postgres
+
+APP = Path(dashboard.__file__).with_name("app.py")
+PAGES = ("overview", "incidents", "explore", "samples", "models", "pipeline")
+
+
+class Handled:
+    """Stands in for whoever writes."""
+
+    def __init__(self) -> None:
+        self.done: list[tuple[Any, ...]] = []
+        self.refuse = False
+
+    def acknowledge(self, incident_id: int, *, who: str, why: str) -> None:
+        if self.refuse:
+            raise RefusedError("dana has acknowledged it meanwhile")
+        self.done.append((incident_id, who, why))
+
+    def silence(self, incident_id: int, **given: Any) -> None:
+        self.done.append((incident_id, given))
+
+    expect = note = silence
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Seeded once; each test works on a copy."""
+    file = tmp_path_factory.mktemp("seeded") / "template.db"
+    seed(f"sqlite:///{file}", hours=6)
+    return file
+
+
+@pytest.fixture
+def url(template: Path, tmp_path: Path) -> str:
+    file = tmp_path / "board.db"
+    file.write_bytes(template.read_bytes())
+    return f"sqlite:///{file}"
+
+
+@pytest.fixture
+def serve() -> Iterator[Any]:
+    """Gives the pages a database."""
+    engines: list[Engine] = []
+
+    def given(url: str, *, later: timedelta = timedelta(0), actions: Handled | None = None) -> None:
+        engines.append(open_read_only(url))
+        st.cache_data.clear()
+        st.cache_resource.clear()
+        give(
+            Board(
+                engines[-1],
+                lambda: NOW + later,
+                levels=(0.1, 0.25),
+                budget_days=30,
+                silent_after=timedelta(seconds=40),
+                refresh_s=None,
+                actions=actions,
+            )
+        )
+
+    yield given
+    for engine in engines:
+        engine.dispose()
+
+
+def run(page: str = "overview", **query: str) -> AppTest:
+    if page == "overview":
+        at = AppTest.from_file(str(APP), default_timeout=60)
+    else:
+        at = AppTest.from_string(
+            f"from dashboard import frame\nfrom dashboard.views import {page}\nframe.begin()\n{page}.show()",
+            default_timeout=60,
+        )
+    for name, value in query.items():
+        at.query_params[name] = value
+    at.run()
+    assert not at.exception, at.exception
+    return at
+
+
+def words(at: AppTest) -> str:
+    """All HTML of a page."""
+    return "\n".join(element.proto.body for element in at.main if element.type == "html") or "\n".join(
+        element.proto.body for element in at.get("html")
+    )
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_shows_the_incident_without_a_fault(page: str, url: str, serve: Any) -> None:
+    serve(url)
+    said = words(run(page))
+    assert "This page has a fault" not in said
+    assert "data to 03:01:02, 18 s old" in said
+
+
+def test_every_page_reads_postgresql_and_cannot_write_to_it(postgres: Postgres, serve: Any) -> None:
+    database = postgres.create_database()
+    url = postgres.url(database)
+    engine = make_engine(url)
+    upgrade(engine)
+    engine.dispose()
+    seed(url, hours=3)
+    serve(url)
+    for page in PAGES:
+        said = words(run(page))
+        assert "did not answer" not in said
+        assert "data to 03:01:02, 18 s old" in said
+    with pytest.raises(DBAPIError, match="read-only"), board().engine.begin() as conn:
+        conn.execute(delete(SegmentRow))
+
+
+def test_the_overview_answers_what_where_since_when_how_much_what_kind_and_who(url: str, serve: Any) -> None:
+    serve(url)
+    said = words(run())
+    assert f"Critical shift on {FOGGY} since 00:49" in said
+    for answer in ("unusual, normally", "of the excess", "looks like lens", "accuracy at most 87 %", "nobody has it"):
+        assert answer in said
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_figures_that_are_old_are_said_to_be_old_on_every_page(page: str, url: str, serve: Any) -> None:
+    serve(url, later=timedelta(minutes=25))
+    said = words(run(page))
+    assert "No new image for 25 min" in said
+    assert "1 of 1 workers silent" in said
+    assert "Normal." not in said
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_an_empty_database_says_what_to_do(page: str, tmp_path: Path, serve: Any) -> None:
+    url = f"sqlite:///{tmp_path}/empty.db"
+    open_database(url).dispose()
+    serve(url)
+    assert "No images scored yet." in words(run(page))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_database_that_is_away_is_said_in_one_line_without_sql(page: str, tmp_path: Path, serve: Any) -> None:
+    serve(f"sqlite:///{tmp_path}/away.db")
+    said = words(run(page))
+    assert "The database did not answer." in said
+    assert "SELECT" not in said
+    assert "Traceback" not in said
+
+
+def test_a_database_of_another_revision_names_the_cure(url: str, serve: Any) -> None:
+    engine = open_database(url)
+    with engine.begin() as conn:
+        conn.exec_driver_sql("UPDATE alembic_version SET version_num = '0003'")
+    engine.dispose()
+    serve(url)
+    assert "run `oodwatch migrate`" in words(run())
+
+
+@pytest.mark.parametrize("page", ["overview", "explore"])
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ({"from": "rubbish", "to": "1"}, "is no time in milliseconds"),
+        ({"from": "1795999999000", "to": "1796999999000"}, "begins in the future"),
+        ({"segment": "gone"}, "There is no segment “gone” here"),
+        ({"incident": "4711"}, "There is no incident 4711 here"),
+    ],
+)
+def test_a_bad_link_shows_a_page_and_says_what_was_wrong(
+    page: str, query: dict[str, str], said: str, url: str, serve: Any
+) -> None:
+    serve(url)
+    shown = words(run(page, **query))
+    assert said in shown
+    assert "This page has a fault" not in shown
+
+
+def test_a_window_without_an_image_is_said_and_the_nearest_one_offered(url: str, serve: Any) -> None:
+    serve(url)
+    start = ONSET - timedelta(days=60)
+    query = {"from": str(to_ms(start)), "to": str(to_ms(start + timedelta(hours=1)))}
+    assert "No image was scored in this window." in words(run("explore", **query))
+
+
+def test_names_of_strangers_stay_text(url: str, serve: Any) -> None:
+    engine = open_database(url)
+    evil = "<script>alert(1)</script>\x07"
+    with engine.begin() as conn:
+        conn.execute(update(SegmentRow).where(SegmentRow.name == CAMERAS[0]).values(name=evil))
+        conn.execute(update(DeploymentRow).values(name=evil))
+    engine.dispose()
+    serve(url)
+    for page in PAGES:
+        assert "<script>" not in words(run(page))
+
+
+def test_images_that_never_came_are_no_figures(url: str, serve: Any) -> None:
+    engine = open_database(url)
+    with engine.begin() as conn:
+        conn.execute(delete(StreamRow).where(StreamRow.id > 99))
+        conn.execute(update(StreamRow).values(newest_event_time=None))
+    engine.dispose()
+    serve(url)
+    assert "No images scored yet." in words(run())
+
+
+def test_the_readers_choice_wins_over_the_address(url: str, serve: Any) -> None:
+    serve(url)
+    at = run(segment=FOGGY)
+    at.selectbox(key="segment").set_value(CAMERAS[0]).run()
+    assert at.query_params["segment"] == CAMERAS[0]
+    at.selectbox(key="segment").set_value("all traffic").run()
+    assert "segment" not in at.query_params
+
+
+def test_without_actions_there_are_no_buttons(url: str, serve: Any) -> None:
+    serve(url)
+    assert not run().button
+    assert not run("incidents").button
+
+
+def test_acknowledging_names_the_incident_and_the_person(url: str, serve: Any) -> None:
+    handled = Handled()
+    serve(url, actions=handled)
+    at = run("incidents")
+    at.text_input(key="name").set_value("dana").run()
+    at.button(key="acknowledge-2").click().run()
+    assert handled.done == [(2, "dana", "")]
+
+
+def test_who_comes_second_is_told_so(url: str, serve: Any) -> None:
+    handled = Handled()
+    handled.refuse = True
+    serve(url, actions=handled)
+    at = run()
+    at.button(key="acknowledge-2").click().run()
+    assert [toast.value for toast in at.toast] == ["dana has acknowledged it meanwhile"]
