@@ -54,7 +54,6 @@ _DECIDES = {
     "incident_event": "INSERT",
     "outbox": "INSERT",
     "mark": "INSERT",
-    "explanation": "INSERT",
 }
 
 
