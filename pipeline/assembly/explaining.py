@@ -21,15 +21,17 @@ from pipeline.localization.embeddings import EmbeddingCache
 from pipeline.localization.explainer import Explainer, Explanation, Question
 from pipeline.records import ENERGY, Pixels, Reference, utc_now
 from pipeline.settings import Settings
-from pipeline.storage.engine import reading, sqlite_file, translated_errors
+from pipeline.storage.engine import reading, shown, sqlite_file, translated_errors
 from pipeline.storage.explanations import (
     StoredImage,
     find_explanation,
+    may_save,
     save_explanation,
     stored_image,
     unexplained_images,
 )
 from pipeline.storage.references import find_reference, has_reference, reference_by_key
+from pipeline.storage.roles import WRITER
 
 if TYPE_CHECKING:
     from pipeline.localization.segmenter import Segmenter
@@ -104,6 +106,11 @@ class Explaining:
     def flagged(self, limit: int, progress: Callable[[int], None]) -> tuple[int, list[tuple[str, str]]]:
         """Explain the newest flagged samples that are not explained yet; how many, and (id, why) of what failed."""
         model_id = self._model.package.model_id
+        if not self._may_save:
+            raise UsageError(
+                f"--flagged stores what it finds, and this login may only read {shown(self._engine.url)};"
+                f" use one of the role {WRITER}"
+            )
         with translated_errors(self._engine.url), reading(self._engine).connect() as conn:
             images = unexplained_images(conn, model_id, self._segmenter.name, limit)
         failed: list[tuple[str, str]] = []
@@ -125,7 +132,7 @@ class Explaining:
         with translated_errors(self._engine.url), reading(self._engine).connect() as conn:
             reference = reference_by_key(conn, image.reference_id)
         answer = self._answer(_name(image), picture, pixels, key, question, reference)
-        if question.is_of_everything:
+        if question.is_of_everything and self._may_save:
             with translated_errors(self._engine.url), self._engine.begin() as conn:
                 save_explanation(
                     conn,
@@ -204,6 +211,11 @@ class Explaining:
     @cached_property
     def _engine(self) -> Engine:
         return open_database_of(self._settings, create=False)
+
+    @cached_property
+    def _may_save(self) -> bool:
+        with translated_errors(self._engine.url), reading(self._engine).connect() as conn:
+            return may_save(conn)
 
     @cached_property
     def _reference_of_files(self) -> Reference | None:

@@ -80,7 +80,7 @@ def explain(
     it must account for 1 nat, and for a quarter of what the image lies above
     normal ones.
 
-    --sam names a model of transformers' SamModel (oodwatch[explain]). Its
+    --sam names a model of transformers' SamModel (the extra "explain"). Its
     encoder runs once an image; a click then costs a decode. Without it,
     connected pieces of similar colour stand in, and are called so.
 

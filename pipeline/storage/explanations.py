@@ -67,6 +67,13 @@ def unexplained_images(conn: Connection, model_id: str, segmenter: str, limit: i
     return [StoredImage(*row) for row in conn.execute(statement)]
 
 
+def may_save(conn: Connection) -> bool:
+    """Whether this login may store explanations; on PostgreSQL a reader may not."""
+    if conn.dialect.name != "postgresql":
+        return True
+    return bool(conn.scalar(select(func.has_table_privilege(ExplanationRow.__tablename__, "INSERT"))))
+
+
 def save_explanation(
     conn: Connection, image: StoredImage, *, segmenter: str, picture: str, content: Mapping[str, Any], now: datetime
 ) -> bool:

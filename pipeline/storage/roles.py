@@ -59,7 +59,6 @@ _DECIDES = {
     "mark": "INSERT",
     "label": "INSERT, UPDATE",
     "model_event": "INSERT",
-    "explanation": "INSERT",
 }
 
 

@@ -15,6 +15,7 @@ from pipeline.errors import UsageError
 from pipeline.ingest.source import NewRecord
 from pipeline.storage.deployments import ensure_deployment
 from pipeline.storage.engine import is_transient, make_engine, translated_errors
+from pipeline.storage.explanations import may_save
 from pipeline.storage.roles import OPERATOR, READER, WRITER
 from tests.faults.scored import NOW
 from tests.services.postgres import Postgres
@@ -170,6 +171,12 @@ def test_a_writer_changes_no_score_and_no_reference_and_owns_nothing(as_role: En
 def test_a_worker_without_the_role_ends_with_the_cure(as_role: Engine) -> None:
     with pytest.raises(UsageError, match="GRANT oodwatch_writer"), translated_errors(as_role.url), as_role.begin() as c:
         ensure_deployment(c, "d", model_id="m", reference_id=1, now=NOW)
+
+
+@pytest.mark.parametrize("as_role", [READER, WRITER, OPERATOR], indirect=True)
+def test_only_a_writer_stores_explanations_and_others_know_it_beforehand(as_role: Engine) -> None:
+    with as_role.connect() as conn:
+        assert may_save(conn) == (as_role.url.username == f"test_{WRITER}")
 
 
 def test_roles_are_granted_again_without_harm(deployment: Deployment, postgres: Postgres) -> None:
