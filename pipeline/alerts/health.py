@@ -21,6 +21,7 @@ _RULES: Mapping[str, Callable[[Snapshot, bool], Found]] = {
     "disk": health_rules.disk,
     "judging": health_rules.judging,
     "model": health_rules.model,
+    "handover": health_rules.handover,
 }
 
 #: Names of the rules: signals of alerts in incidents of kind `health`.

@@ -187,6 +187,19 @@ def model(seen: Snapshot, _firing: bool) -> Found:
     return ("ok", seen.now, "one model, one reference") if seen.scored else None
 
 
+def handover(seen: Snapshot, _firing: bool) -> Found:
+    """Somebody has chosen a model, and workers do not take it."""
+    if seen.refused is not None:
+        since, workers, why = seen.refused
+        return (
+            "error",
+            since,
+            f"{workers} worker{'s' * (workers > 1)} refused the model that was chosen, and the former one still scores:"
+            f" {why}; promote one that is whole, or `oodwatch models rollback`",
+        )
+    return ("ok", seen.now, "the model that was chosen scores") if seen.chosen else None
+
+
 def _long(duration: timedelta) -> str:
     minutes = duration / timedelta(minutes=1)
     if minutes < 120:

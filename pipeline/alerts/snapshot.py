@@ -53,4 +53,6 @@ class Snapshot:
     disk: Disk | None = None
     imaged: tuple[datetime, datetime] | None = None  # first and newest minute with images of the reference of now
     judged_until: datetime | None = None  # the newest minute that its detector has judged
+    chosen: bool = False  # somebody has promoted a model, or gone back to one
+    refused: tuple[datetime, int, str] | None = None  # that choice: since when, by how many workers, and why
     mixed: str | None = None  # why scores cannot be held against the reference, where that is so

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, insert, select
+from sqlalchemy import Connection, Select, func, insert, select
 
 from pipeline.storage.model_schema import ModelEventRow, ModelPackageRow
 from pipeline.storage.schema import DeploymentRow, ReferenceRow
@@ -83,6 +83,18 @@ def newest_activation(conn: Connection, deployment_id: int) -> Activation | None
     """Which model is the deployment's now; None: nobody has promoted one. Cheap: workers ask every two seconds."""
     row = conn.execute(_activations(deployment_id).order_by(ModelEventRow.id.desc()).limit(1)).one_or_none()
     return None if row is None else Activation(*row)
+
+
+def refusals(conn: Connection, activation: Activation) -> tuple[datetime, int, str] | None:
+    """Since when, by how many workers and, as the newest says, why a choice is refused; None: nobody refuses it."""
+    mine = (ModelEventRow.kind == REFUSED, ModelEventRow.of_event == activation.id)
+    since, workers = conn.execute(
+        select(func.min(ModelEventRow.at), func.count(ModelEventRow.who.distinct())).where(*mine)
+    ).one()
+    if not workers:
+        return None
+    why = conn.scalar(select(ModelEventRow.why).where(*mine).order_by(ModelEventRow.id.desc()).limit(1))
+    return since, workers, why or ""
 
 
 def standing(conn: Connection, deployment_id: int) -> list[Activation]:

@@ -7,6 +7,7 @@ from sqlalchemy import ColumnElement, Connection, func, select
 
 from pipeline.alerts.snapshot import WINDOW, Disk, Partition, Snapshot, Worker
 from pipeline.shift.folding import POOLED
+from pipeline.storage.model_events import newest_activation, refusals
 from pipeline.storage.monitoring import Watched
 from pipeline.storage.processes import list_processes
 from pipeline.storage.schema import (
@@ -25,6 +26,7 @@ _CHANGING = timedelta(minutes=10)  # a deployment's workers may be replaced one 
 
 def read_snapshot(conn: Connection, deployment: Watched, disk: Disk | None, *, now: datetime) -> Snapshot:
     """One deployment at this moment."""
+    chosen = newest_activation(conn, deployment.id)
     return Snapshot(
         now=now,
         partitions=_partitions(conn, deployment.id),
@@ -40,6 +42,8 @@ def read_snapshot(conn: Connection, deployment: Watched, disk: Disk | None, *, n
                 VerdictRow.deployment_id == deployment.id, VerdictRow.reference_id == deployment.reference_id
             )
         ),
+        chosen=chosen is not None,
+        refused=None if chosen is None else refusals(conn, chosen),
         mixed=_mixed(conn, deployment, now),
     )
 

@@ -34,6 +34,7 @@ WELL = Snapshot(
     disk=Disk("/var/lib/oodwatch", 50 * 2**30, 100 * 2**30),
     imaged=(ago(500), ago(2)),
     judged_until=ago(2),
+    chosen=True,
 )
 
 
@@ -111,6 +112,13 @@ def test_what_is_not_known_neither_raises_nor_ends_anything() -> None:
             {"judged_until": ago(2)},
         ),
         ("model", "baseline_invalid", {"mixed": "two models"}, {"mixed": "two models"}, {"mixed": None}),
+        (
+            "handover",
+            "error",
+            {"chosen": True, "refused": (ago(3), 2, "corrupt")},
+            {"chosen": True, "refused": (ago(9), 2, "corrupt")},
+            {"chosen": True},
+        ),
     ],
 )
 def test_a_rule_begins_at_its_limit_and_ends_well_below_it(
@@ -119,7 +127,7 @@ def test_a_rule_begins_at_its_limit_and_ends_well_below_it(
     for changed, before, after in ((raises, "ok", state), (holds, state, state), (ends, state, "ok")):
         firing = () if before == "ok" else (rule,)
         assert states(replace(WELL, **changed), *firing)[rule] == after  # type: ignore[arg-type]
-    if rule != "model":
+    if rule not in {"model", "handover"}:
         assert states(replace(WELL, **holds))[rule] == "ok", "between the limits nothing begins"  # type: ignore[arg-type]
 
 

@@ -4,6 +4,7 @@ import hashlib
 import io
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, update
@@ -20,6 +21,7 @@ from pipeline.storage.model_events import (
     add_event,
     list_events,
     newest_activation,
+    refusals,
     stack,
     standing,
 )
@@ -153,3 +155,20 @@ def test_a_package_is_found_by_name_model_or_digits_and_of_several_the_newest(en
         for name in ("01234", "f" * 12, "best"):
             with pytest.raises(UsageError, match=r"known: better \(m@1, package 0123456789ab\), better"):
                 find_package(conn, name)
+
+
+def test_a_choice_that_workers_refuse_is_known_with_how_many_and_why_until_another_is_made(engine: Engine) -> None:
+    deployment, reference_id = deployed(engine)
+    values: dict[str, Any] = {"deployment_id": deployment, "package": HASH, "reference_id": reference_id, "now": NOW}
+    with engine.begin() as conn:
+        save_package(conn, package(), io.BytesIO(b"archive"))
+        chosen = add_event(conn, PROMOTED, who="ann", why="", **values)
+        for who in ("w1", "w2", "w1"):
+            add_event(conn, REFUSED, of_event=chosen, who=who, why=f"{who}: corrupt", **values)
+        first = newest_activation(conn, deployment)
+        assert first is not None
+        assert refusals(conn, first) == (NOW, 2, "w1: corrupt")
+        add_event(conn, ROLLED_BACK, who="ann", why="", **values)
+        second = newest_activation(conn, deployment)
+        assert second is not None
+        assert refusals(conn, second) is None
