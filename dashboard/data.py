@@ -21,6 +21,7 @@ from pipeline.shift.baseline import Baseline
 from pipeline.shift.folding import LEVELS
 from pipeline.shift.rollup import RollUp
 from pipeline.storage.baselines import BaselineLine, list_baselines, newest_baseline, read_baseline
+from pipeline.storage.deployments import deployment_key
 from pipeline.storage.engine import describe, reading, revision_problem, stored_revision
 from pipeline.storage.incident_pages import (
     DeliveryLine,
@@ -39,6 +40,7 @@ from pipeline.storage.incident_pages import (
     read_transitions,
     read_verdicts,
 )
+from pipeline.storage.model_events import ModelEvent, list_events, newest_activation
 from pipeline.storage.monitoring import (
     Watched,
     made_levels,
@@ -47,6 +49,7 @@ from pipeline.storage.monitoring import (
     stream_clocks,
     watched_deployments,
 )
+from pipeline.storage.packages import RegisteredPackage, list_packages
 from pipeline.storage.processes import Process, list_processes
 from pipeline.storage.references import ReferenceLine, list_references, reference_by_key, reference_images
 from pipeline.storage.sample_pages import Order, Picture, read_pictures
@@ -172,6 +175,29 @@ def references(key: str) -> list[ReferenceLine]:
     """All references, oldest first."""
     with connected() as conn:
         return list_references(conn)
+
+
+@st.cache_data(ttl=_STANDING_S, show_spinner=False)
+def packages(key: str) -> list[RegisteredPackage]:
+    """All that is registered, oldest first."""
+    with connected() as conn:
+        return list_packages(conn)
+
+
+@st.cache_data(ttl=_FRESH_S, show_spinner=False)
+def model_events(key: str, deployment: str) -> list[ModelEvent]:
+    """Who changed what scores, oldest first."""
+    with connected() as conn:
+        return list_events(conn, deployment)
+
+
+@st.cache_data(ttl=_FRESH_S, show_spinner=False)
+def active_package(key: str, deployment: str) -> str | None:
+    """The hash of the registered package that scores; None: a worker's own."""
+    with connected() as conn:
+        found = deployment_key(conn, deployment)
+        active = None if found is None else newest_activation(conn, found)
+    return None if active is None else active.package
 
 
 def buckets(key: str, stands: Standing, window: Window, how: Cut, segments: tuple[int, ...] | None) -> list[Bucket]:

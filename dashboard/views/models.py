@@ -8,6 +8,7 @@ import streamlit as st
 from dashboard import charts, data, frame, markup
 from dashboard.board import board
 from dashboard.frame import Page
+from dashboard.lineage import lineage
 from dashboard.scene import Scene, scene_of, trust_strip
 from dashboard.times import ago, percent
 from dashboard.windows import cut, to_ms
@@ -34,6 +35,7 @@ def draw(page: Page) -> None:
         _what_if(scene, reference)
         _baselines(scene)
         _references(page, reference)
+        lineage(page, scene.stands.deployment.name)
     with right:
         _facts(reference)
         _blind_spots(reference)

@@ -1,5 +1,6 @@
 """Each page as Streamlit runs it, without a browser."""
 
+import io
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import pytest
 import streamlit as st
-from sqlalchemy import Engine, delete, update
+from sqlalchemy import Engine, delete, select, update
 from sqlalchemy.exc import DBAPIError
 from streamlit.testing.v1 import AppTest
 
@@ -17,6 +18,8 @@ from dashboard.windows import to_ms
 from pipeline.errors import RefusedError
 from pipeline.storage.engine import make_engine, open_database
 from pipeline.storage.migrations.run import upgrade
+from pipeline.storage.model_events import PROMOTED, add_event
+from pipeline.storage.packages import RegisteredPackage, save_package
 from pipeline.storage.read_only import open_read_only
 from pipeline.storage.schema import DeploymentRow, SegmentRow, StreamRow
 from tests.browser.seeded import CAMERAS, FOGGY, NOW, ONSET, seed
@@ -253,3 +256,34 @@ def test_who_comes_second_is_told_so(url: str, serve: Any) -> None:
     at = run()
     at.button(key="acknowledge-2").click().run()
     assert [toast.value for toast in at.toast] == ["dana has acknowledged it meanwhile"]
+
+
+def test_the_models_page_shows_what_a_repair_changed_how_to_promote_it_and_who_did(url: str, serve: Any) -> None:
+    repair = {
+        "kind": "finetune",
+        "before": {
+            "accuracy": 0.98,
+            "sets": {"cats": {"fpr95": 0.5, "auroc": 0.8}, "noise": {"fpr95": 0.7, "auroc": 0.9}},
+        },
+        "after": {
+            "accuracy": 0.985,
+            "sets": {"cats": {"fpr95": 0.1, "auroc": 0.95}, "noise": {"fpr95": 0.1, "auroc": 0.97}},
+        },
+    }
+    writing = open_database(url)
+    with writing.begin() as conn:
+        key = conn.scalar(select(DeploymentRow.id))
+        for name, hash_ in (("first", "a" * 64), ("<second>", "b" * 64)):
+            package = RegisteredPackage(hash_, name, f"{name}@1", "2", ("a",), "m@0", repair, 3, NOW, "ann")
+            save_package(conn, package, io.BytesIO(b"archive"))
+        given: dict[str, Any] = {"deployment_id": key, "package": "a" * 64, "reference_id": 1, "now": NOW}
+        add_event(conn, PROMOTED, who="ann", why="sees cats", **given)
+    writing.dispose()
+    serve(url)
+    at = run("models")
+    said = words(at)
+    assert "finetune; FPR95 60.0% to 10.0%; AUROC 85.0% to 96.0%; accuracy 98.0% to 98.5%" in said
+    assert "first aaaaaaaaaaaa, scores now" in said
+    assert "&lt;second&gt; bbbbbbbbbbbb</td>" in said
+    assert "sees cats" in said
+    assert at.code[0].value.splitlines()[1] == 'oodwatch models promote bbbbbbbbbbbb --reason "..."'
