@@ -15,7 +15,7 @@ from pipeline.alerts.incident import Action
 from pipeline.alerts.notification import Notification
 from pipeline.senders.sender import Channel, Renewer, Sender
 from pipeline.stages.delivering import Delivering
-from pipeline.storage.alert_schema import IncidentEventRow, IncidentRow, OutboxRow
+from pipeline.storage.alert_schema import AlertRow, IncidentEventRow, IncidentRow, OutboxRow
 from pipeline.storage.deployments import ensure_deployment
 from pipeline.storage.outbox import enqueue
 from pipeline.storage.references import save_reference
@@ -74,13 +74,13 @@ class Story:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         with engine.begin() as conn:
-            reference_id = save_reference(conn, reference())
-            self.deployment_id = ensure_deployment(conn, "d", model_id="m@0", reference_id=reference_id, now=T0)
+            self.reference_id = save_reference(conn, reference())
+            self.deployment_id = ensure_deployment(conn, "d", model_id="m@0", reference_id=self.reference_id, now=T0)
 
     def incident(self, *, kind: str = "shift", at: datetime = T0) -> int:
         """A new one that is open."""
         with self.engine.begin() as conn:
-            return conn.execute(
+            incident = conn.execute(
                 insert(IncidentRow)
                 .values(
                     deployment_id=self.deployment_id,
@@ -94,6 +94,23 @@ class Story:
                 )
                 .returning(IncidentRow.id)
             ).scalar_one()
+            conn.execute(
+                insert(AlertRow).values(
+                    incident_id=incident,
+                    deployment_id=self.deployment_id,
+                    reference_id=self.reference_id,
+                    signal="fraction",
+                    segment=f"cam-{incident}",
+                    state="critical",
+                    peak="critical",
+                    provisional=False,
+                    onset=at - 10 * MINUTE,
+                    detail="",
+                    raised_at=at,
+                    updated_at=at,
+                )
+            )
+        return incident
 
     def event(
         self, incident: int, *channels: str, action: Action = "trigger", at: datetime = T0, **changed: Any

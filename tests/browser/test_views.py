@@ -1,6 +1,7 @@
 """Each page as Streamlit runs it, without a browser."""
 
 import io
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -45,6 +46,12 @@ class Handled:
         self.done.append((incident_id, given))
 
     expect = note = silence
+
+
+@pytest.fixture(autouse=True)
+def main_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streamlit puts the page in the place of the program; child processes of other tests would run it again."""
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
 
 
 @pytest.fixture(scope="module")

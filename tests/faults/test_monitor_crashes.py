@@ -16,19 +16,10 @@ from pipeline.shift.rollup import merge
 from pipeline.stages.judging import Judged
 from pipeline.storage.engine import open_database
 from pipeline.storage.schema import (
-    DeploymentRow,
-    DetectorCheckpointRow,
     DetectorStateRow,
-    MonitorRow,
-    ReferenceRow,
-    RollUpPartRow,
-    SegmentRow,
-    StreamRow,
     TickLevelRow,
-    TickRow,
-    TransitionRow,
-    VerdictRow,
 )
+from pipeline.storage.tables import METADATA
 from tests.monitored import MINUTE, T0, Adder, Traffic, monitor
 
 
@@ -141,22 +132,6 @@ def test_killed_before_any_one_statement_it_ends_where_an_undisturbed_one_does(t
     assert nth > 50
 
 
-MONITORED = (
-    TransitionRow,
-    VerdictRow,
-    DetectorCheckpointRow,
-    DetectorStateRow,
-    TickRow,
-    TickLevelRow,
-    MonitorRow,
-    RollUpPartRow,
-    StreamRow,
-    SegmentRow,
-    DeploymentRow,
-    ReferenceRow,
-)
-
-
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     engine = open_database(f"sqlite:///{tmp_path_factory.mktemp('any-order') / 'test.db'}")
@@ -178,7 +153,7 @@ def test_ticks_are_the_sums_of_all_parts_in_any_order_and_however_often_monitors
     database: Engine, happened: list[list[tuple[int, int, int]] | int | None]
 ) -> None:
     with database.begin() as conn:
-        for table in MONITORED:
+        for table in reversed(METADATA.sorted_tables):
             conn.execute(delete(table))
     traffic = Traffic(database)
     newest = T0

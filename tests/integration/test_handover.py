@@ -65,7 +65,7 @@ class Site:
         return int(self.query("SELECT coalesce(sum(scored + dead), 0) FROM stream")[0][0])
 
     def wait_for_all(self) -> None:
-        wait_until(lambda: self.stored() == len(self.numbers), "everything stored")
+        wait_until(lambda: self.stored() == len(self.numbers), "everything stored", deadline_s=300)
 
     def wait_for(self, words: str) -> None:
         wait_until(lambda: any(words in line for line in self.said), words)
