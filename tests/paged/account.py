@@ -1,9 +1,8 @@
 """Held against what must be: the incident that was told, and what every channel came to know of it."""
 
-import sqlite3
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from datetime import datetime
 from typing import Any
 
@@ -52,6 +51,8 @@ def of_the_pages(scene: Scene, told: Told, listeners: Listeners) -> Iterator[Che
     yield Check("paged within 10 min of the onset, event time", f"{delay:g} min", delay <= 10)
     opened = pages(listeners)
     yield Check("a PagerDuty opens one incident and closes it", f"{sum(opened.values())}", list(opened.values()) == [1])
+    others = [body["incident"] for body in hook if body["incident"] != 1]
+    yield Check("nothing else is told", f"{len(hook)} of incident 1, {len(others)} of others", not others)
     ends = [body for body in hook if body["action"] == "resolve"]
     yield Check("its end was told, last", f"{len(ends)}", len(ends) == 1 and hook[-1]["action"] == "resolve")
     by_kind = Counter(channel for _, channel, _ in told.outbox.elements())
@@ -102,12 +103,4 @@ def _first_told(told: Told, scene: Scene) -> float:
 
 
 def _bodies(requests: Sequence[Any]) -> list[dict[str, Any]]:
-    import json
-
     return [json.loads(request.body) for request in list(requests)]
-
-
-def rows_of(database: str, statement: str) -> list[tuple[Any, ...]]:
-    """Of a SQLite database, as it is."""
-    with closing(sqlite3.connect(database.removeprefix("sqlite:///"))) as connection:
-        return connection.execute(statement).fetchall()

@@ -47,13 +47,9 @@ class Listeners:
         """What a channel was told, in order, with all repetitions."""
         if channel != "log":
             return [json.loads(request.body) for request in list(self.servers[channel].requests)]
-        return [
-            json.loads(line)
-            for file in sorted(self.home.glob("*.log"), key=lambda file: int(file.stem.rpartition("-")[2]))
-            if file.stem.startswith("monitor")
-            for line in file.read_text(errors="replace").splitlines()
-            if line.startswith('{"channel": ')
-        ]
+        lives = sorted(self.home.glob("monitor-*.log"), key=lambda file: int(file.stem.rpartition("-")[2]))
+        lines = (line for file in lives for line in file.read_text(errors="replace").splitlines())
+        return [json.loads(line) for line in lines if line.startswith('{"channel": ')]
 
     def _key(self) -> Path:
         file = self.home / "routing-key"
@@ -157,14 +153,8 @@ def _said(channel: str, body: Any) -> str:
 def _meaning(channel: str, body: Any) -> tuple[Any, ...]:
     if channel in ("hook", "log"):
         alert = body["alert"] or {}
-        states = body["from"], body["to"], body["action"]
-        return (
-            body["incident"]["id"] if isinstance(body["incident"], dict) else body["incident"],
-            body.get("kind"),
-            alert.get("signal"),
-            alert.get("segment"),
-            *states,
-        )
+        what = body["incident"], body["kind"], alert.get("signal"), alert.get("segment")
+        return *what, body["from"], body["to"], body["action"]
     if channel == "pager":
         return body["dedup_key"], body["event_action"]
     if channel == "chat":

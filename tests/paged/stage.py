@@ -12,7 +12,7 @@ from sqlalchemy import Engine, delete, func, select
 from sqlalchemy.exc import DBAPIError
 
 from pipeline.records import utc_now
-from pipeline.storage.alert_schema import AlertRow, IncidentEventRow, IncidentRow, OutboxRow
+from pipeline.storage.alert_schema import AlertingRow, AlertRow, IncidentEventRow, IncidentRow, OutboxRow
 from pipeline.storage.engine import open_database
 from pipeline.storage.schema import LeaseRow, MonitorRow, RollUpPartRow, TransitionRow
 from tests.faults.soak.kill_points import Hook
@@ -133,7 +133,7 @@ class Stage:
     def _all_told(self) -> bool:
         with self._engine.connect() as conn:
             left = select(func.count()).where(OutboxRow.delivered_at.is_(None), OutboxRow.given_up_at.is_(None))
-            known = conn.scalar(select(func.max(IncidentEventRow.transition_id)))
+            known = conn.scalar(select(AlertingRow.transition_id))
             newest = conn.scalar(select(func.max(TransitionRow.id)))
             return conn.scalar(left) == 0 and known == newest
 
