@@ -5,10 +5,10 @@
     python -m tests.paged --only outage --outage-s 600 --database postgres
 
 A real worker scores the incident of `tests.incident` once; what it wrote is then played, transaction by transaction,
-to a real monitor with a webhook, PagerDuty's protocol, a real Alertmanager, Apprise and stdout. Clean history is
-drawn by the minute from the recording's own clean minutes, and accepted with `oodwatch baseline accept`. The clock of
-the images is 21 hours behind (`max_page_age_hours` lets it be told), so that at the hours of the day at which it is
-played no image is expected. Exit 1 where something is not as it must be.
+to a real monitor with a webhook, PagerDuty's protocol, a real Alertmanager, Apprise and stdout. The days before, which
+are accepted with `oodwatch baseline accept`, and the hours behind the incident are drawn from the recording's own
+clean minutes. The clock of the images is 21 hours behind (`max_page_age_hours` lets it be told), so that at the hours
+of the day at which it is played no image is expected. Exit 1 where something is not as it must be.
 """
 
 import argparse
@@ -146,7 +146,7 @@ class Show:
         if kept.is_dir():
             begin = datetime.fromisoformat((world / "begin").read_text())
             site = Site(kept, world / "resnet20", _sqlite(kept), f"spool:{kept}/images")
-            return Recording.of(self._scene(begin), site, begin=self._hours_ago())
+            return self._recorded(self._scene(begin), site)
         world.mkdir()
         yesterday = utc_now() - timedelta(days=1)  # an event time in the future would be replaced
         scene = self._scene(yesterday.replace(hour=0, minute=0, second=0, microsecond=0))
@@ -162,11 +162,13 @@ class Show:
             seconds=round(time.monotonic() - started),
         )
         (world / "begin").write_text(scene.begin.isoformat())
-        return Recording.of(scene, site, begin=self._hours_ago())
+        return self._recorded(scene, site)
 
-    def _hours_ago(self) -> datetime:
-        """The scene, and what traffic there was on the days before, are at other hours of the day than now."""
-        return utc_now().replace(minute=0, second=0, microsecond=0) - timedelta(hours=21)
+    def _recorded(self, scene: Scene, site: Site) -> Recording:
+        """At other hours of the day than now, as the traffic of the days before."""
+        begin = utc_now().replace(minute=0, second=0, microsecond=0) - timedelta(hours=21)
+        quiet, seed = self._arguments.quiet_hours, self._arguments.seed
+        return Recording.of(scene, site, begin=begin, quiet_hours=quiet, seed=seed)
 
     def _scene(self, begin: datetime) -> Scene:
         return Scene(begin, INCIDENT, CAMERAS, PER_MINUTE, self._arguments.seed)
@@ -260,6 +262,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--days", type=int, default=4, help="of accepted clean history (default 4: three that are whole page)"
     )
+    parser.add_argument("--quiet-hours", type=int, default=4, help="clean ones behind the scene, drawn too (default 4)")
     parser.add_argument("--kills", type=int, default=50, help="of the monitor (default 50)")
     parser.add_argument("--outage-s", type=float, default=600.0, metavar="S", help="real seconds (default 600)")
     parser.add_argument("--database", choices=["sqlite", "postgres"], default="postgres", help="of the outage")

@@ -24,7 +24,7 @@ from tests.incident.tape import Write, copy_beginning, recorded, write
 
 DAY = timedelta(days=1)
 MICROSECOND = timedelta(microseconds=1)
-_OPEN_HOURS = 6
+_OPEN_HOURS = 12
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Recording:
     tape: Sequence[Write]
 
     @classmethod
-    def of(cls, scene: Scene, site: Site, *, begin: datetime) -> "Recording":
-        """Of a site on which the scene was played; as if it had begun then."""
+    def of(cls, scene: Scene, site: Site, *, begin: datetime, quiet_hours: int, seed: int) -> "Recording":
+        """Of a site on which the scene was played; as if it had begun then, and clean hours had followed it."""
         moved = begin - scene.begin
         engine = open_database(site.database)
         try:
@@ -50,7 +50,12 @@ class Recording:
             ]
         finally:
             engine.dispose()
-        return cls(replace(scene, begin=begin), site, tape)
+        scene = replace(scene, begin=begin)
+        end, clean, rng = begin + scene.minutes * MINUTE, _clean(scene, tape), random.Random(seed)
+        for minute in range(quiet_hours * 60):
+            start = end + minute * MINUTE
+            tape.append(Write(start + MINUTE, tuple(_drawn(clean, start, 1, rng))))
+        return cls(scene, site, tape)
 
     def begin(self, home: Path, *, days: int, seed: int) -> dict[str, Any] | None:
         """A database as before the scene, with so many accepted days of clean traffic; what the acceptance said.
@@ -76,23 +81,29 @@ class Recording:
         )
 
     def _history(self, days: int, rng: random.Random) -> Iterator[Write]:
-        """Each minute is one of the scene's clean ones before its onset, with replacement."""
-        minutes: dict[int, list[NewPart]] = {}
-        for one in self.tape:
-            for part in one.parts:
-                minutes.setdefault(part.tick, []).append(part)
-        clean = [parts for tick, parts in sorted(minutes.items()) if from_microseconds(tick) < self.scene.onset]
+        clean = _clean(self.scene, self.tape)
         for day in range(-days, 0):
             for hour in range(_OPEN_HOURS):
                 start = self.scene.begin + day * DAY + hour * timedelta(hours=1)
-                parts = [
-                    part._replace(tick=to_microseconds(start + i * MINUTE))
-                    for i in range(60)
-                    for part in rng.choice(clean)
-                ]
-                yield Write(start + timedelta(hours=1), tuple(parts))
+                yield Write(start + timedelta(hours=1), tuple(_drawn(clean, start, 60, rng)))
         if days:
             yield Write(self.scene.begin + LATENESS, ())  # the last minute is over, too
+
+
+def _clean(scene: Scene, tape: Sequence[Write]) -> list[list[NewPart]]:
+    """The minutes before the onset, each with all its parts."""
+    minutes: dict[int, list[NewPart]] = {}
+    for one in tape:
+        for part in one.parts:
+            minutes.setdefault(part.tick, []).append(part)
+    return [parts for tick, parts in sorted(minutes.items()) if from_microseconds(tick) < scene.onset]
+
+
+def _drawn(clean: Sequence[list[NewPart]], start: datetime, count: int, rng: random.Random) -> Iterator[NewPart]:
+    """So many minutes, each one of the clean ones, with replacement."""
+    for i in range(count):
+        tick = to_microseconds(start + i * MINUTE)
+        yield from (part._replace(tick=tick) for part in rng.choice(clean))
 
 
 def copied(beginning: Path, home: Path) -> str:
