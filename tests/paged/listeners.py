@@ -103,10 +103,10 @@ class _Answered(list[Request]):
 
 @dataclass(frozen=True)
 class Heard:
-    """What a channel came to know, and how often more than once."""
+    """What a channel came to know, and how often it was told anything."""
 
     told: Sequence[tuple[Any, ...]]  # by key, in the order in which each was heard first
-    repeats: int
+    count: int
     contradictions: int  # said again under a key, with another meaning
 
 
@@ -124,7 +124,7 @@ def heard(listeners: Listeners, channel: str) -> Heard:
         meaning = _meaning(channel, body)
         contradictions += channel == "hook" and said.get(key, meaning) != meaning
         said.setdefault(key, meaning)
-    return Heard(list(said.values()), len(keys) - len(said), contradictions)
+    return Heard(list(said.values()), len(keys), contradictions)
 
 
 def pages(listeners: Listeners) -> Counter[str]:
