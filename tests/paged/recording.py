@@ -136,7 +136,8 @@ def _move_sequences(engine: Engine, conn: Any) -> None:
         if "id" in table.columns and table.columns["id"].autoincrement is not False:
             sequence = conn.scalar(text("SELECT pg_get_serial_sequence(:table, 'id')"), {"table": table.name})
             if sequence is not None:
-                conn.execute(text(f"SELECT setval('{sequence}', (SELECT coalesce(max(id), 0) + 1 FROM {table.name}))"))
+                newest = "coalesce(max(id), 1), max(id) IS NOT NULL"
+                conn.execute(text(f"SELECT setval('{sequence}', {newest}) FROM {table.name}"))
 
 
 def _url(home: Path) -> str:
