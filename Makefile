@@ -4,7 +4,7 @@ UV_VERSION := 0.13.9
 BIN := .venv/bin
 UV := VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv
 
-.PHONY: help setup demo test check bench bench-detector soak incident fix lock secrets clean
+.PHONY: help setup demo test check bench bench-detector soak incident paged fix lock secrets clean
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -32,6 +32,9 @@ soak: .venv/.ready ## Break workers, broker and database under load, and account
 
 incident: .venv/.ready ## A real worker and monitor see an incident come and go; kill -9 on the way (an hour)
 	$(BIN)/python -m tests.incident $(ARGS)
+
+paged: .venv/.ready ## The incident told on every channel: monitors killed, database and channels away (half an hour)
+	$(BIN)/python -m tests.paged $(ARGS)
 
 fix: .venv/.ready ## Format, and mend what can be mended safely
 	$(BIN)/ruff format dashboard pipeline tests

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -181,8 +181,9 @@ def receiving(
             self.send_response(status)
             for name, value in {"content-length": str(len(text)), **headers}.items():
                 self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(text)
+            with suppress(ConnectionError):  # whoever asked has died
+                self.end_headers()
+                self.wfile.write(text)
 
         do_POST = do_GET = _handle
 

@@ -32,6 +32,8 @@ Key = tuple[str, str]  # signal, segment
 
 #: The signal that says that no images come.
 SILENCE = "silence"
+#: The kind of what a drill has told. It is never open, and no list of incidents holds it.
+DRILL = "drill"
 
 _RANKS = {"shift": 1, "warning": 2, "error": 3, "baseline_invalid": 3, "critical": 4}
 _SEVERITIES = {"shift": "info", "warning": "warning", "error": "error", "baseline_invalid": "error"}

@@ -11,6 +11,9 @@ from typing import Any
 from pipeline.alerts.notification import Notification
 from pipeline.alerts.plain import neutral, plain
 
+#: Members of a payload that say, where they are true, that nothing has happened.
+MADE_UP = ("test", "drill")
+
 _LONGEST = 400
 _SHARES_SHOWN = 4
 _CAUSES_SHOWN = 2
@@ -20,7 +23,9 @@ _TOLD = {"resolve": "RESOLVED", "acknowledge": "TAKEN", "info": "INFO"}
 def title(notification: Notification) -> str:
     """One line: how bad, where, what."""
     payload = notification.payload
-    head = "TEST of oodwatch, nothing is wrong: " if payload.get("test") is True else ""
+    head = next(
+        (f"{name.upper()} of oodwatch, nothing is wrong: " for name in MADE_UP if payload.get(name) is True), ""
+    )
     told = _TOLD.get(notification.action, notification.severity.upper())
     value, normal = _amount(payload, "value"), _amount(payload, "normal")
     parts = [
@@ -35,7 +40,7 @@ def title(notification: Notification) -> str:
 def body(notification: Notification) -> str:
     """Lines for a person; strings of others cannot act in it, see `neutral`."""
     lines = [neutral(plain(line, _LONGEST)) for line in _lines(notification)]
-    if notification.incident_id:
+    if notification.incident_id and not any(notification.payload.get(name) is True for name in MADE_UP):
         lines.append(f"more: oodwatch why {notification.incident_id}")
     return "\n".join([*lines, *(f"{name}: {link}" for name, link in notification.links.items())])
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from pipeline.alerts.letter import body, title
+from pipeline.alerts.letter import MADE_UP, body, title
 from pipeline.alerts.notification import Notification
 
 #: How often it is renewed at least, and how many of these it outlives: a monitor may be started anew meanwhile.
@@ -83,7 +83,9 @@ def labels_of(told: Notification) -> dict[str, str]:
     alert = told.payload.get("alert")
     known = alert if isinstance(alert, Mapping) else {}
     labels = {
-        "alertname": "OodwatchTest" if told.payload.get("test") is True else "Oodwatch",
+        "alertname": next(
+            (f"Oodwatch{name.title()}" for name in MADE_UP if told.payload.get(name) is True), "Oodwatch"
+        ),
         "deployment": told.text("deployment"),
         "model": told.text("model"),
         "reference": told.text("reference"),

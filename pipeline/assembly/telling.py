@@ -39,6 +39,17 @@ def make_channels(settings: Settings, clock: Callable[[], datetime]) -> tuple[Ch
     return tuple(_channel(channel, clock) for channel in settings.channels)
 
 
+def server_of(settings: ChannelSettings) -> tuple[str, int] | None:
+    """Host and port that a channel speaks to; None: it speaks to nobody, or Apprise alone knows. Raises UsageError."""
+    what = f"setting channels: {settings.name} ({settings.kind})"
+    url = _read(what, "url", settings.url, settings.url_file) or (URL if settings.kind == "pagerduty" else "")
+    if not url or settings.kind == "apprise":
+        return None
+    _check_http(what, url)
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+
+
 def make_deadman(settings: DeadmanSettings, clock: Callable[[], datetime]) -> Deadman | None:
     """Whom to ping; None where nobody is named. Raises UsageError."""
     address = _read("setting deadman", "url", settings.url, settings.url_file)

@@ -79,7 +79,7 @@ def ack(
     """
     from pipeline.alerts.acts import Act
 
-    _decide(incident, Act("acknowledge", _who(name), text), database)
+    _decide(incident, Act("acknowledge", who_decides(name), text), database)
 
 
 def silence(
@@ -102,7 +102,7 @@ def silence(
     from pipeline.alerts.acts import Act
 
     now = datetime.now(UTC)
-    act = Act("silence", _who(name), reason or "", _time(until, now), unless_worse)
+    act = Act("silence", who_decides(name), reason or "", _time(until, now), unless_worse)
     _decide(incident, act, database)
 
 
@@ -117,7 +117,7 @@ def expect(
     """
     from pipeline.alerts.acts import Act
 
-    _decide(incident, Act("expect", _who(name), reason or "", _time(until, datetime.now(UTC))), database)
+    _decide(incident, Act("expect", who_decides(name), reason or "", _time(until, datetime.now(UTC))), database)
 
 
 def note_on(
@@ -132,7 +132,7 @@ def note_on(
     """
     from pipeline.alerts.acts import Act
 
-    _decide(incident, Act("note", _who(name), text), database)
+    _decide(incident, Act("note", who_decides(name), text), database)
 
 
 def _decide(incident: int, act: Act, database: str | None) -> None:
@@ -222,7 +222,8 @@ def _plain(values: dict[str, object]) -> dict[str, object]:
     return {name: iso(value) if isinstance(value, datetime) else value for name, value in values.items()}
 
 
-def _who(name: str | None) -> str:
+def who_decides(name: str | None) -> str:
+    """The name given, else the login's. Raises UsageError where there is neither."""
     if name is not None:
         return name
     try:

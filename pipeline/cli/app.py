@@ -19,6 +19,7 @@ from pipeline.cli import (
     dashboard,
     data,
     detection,
+    drilling,
     evaluation,
     explaining,
     finetuning,
@@ -69,6 +70,7 @@ PANELS: dict[str, dict[str, Callable[..., Any]]] = {
         "mark": why.mark,
         "marks": why.marks,
         "labels": why.labels,
+        "drill": drilling.drill,
     },
     "Repair": {"finetune": finetuning.finetune, "retrain-head": retraining.retrain_head},
     "Look": {

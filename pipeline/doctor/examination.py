@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from pipeline.doctor.channels import check_channels
 from pipeline.doctor.database import check_database
 from pipeline.doctor.finding import ENVIRONMENT, USAGE, Finding
 from pipeline.doctor.machine import check_disk, check_state_folder
@@ -25,6 +26,7 @@ CHECKS: Sequence[tuple[str, Check]] = (
     ("model", check_package),
     ("device", check_device),
     ("reference", check_reference),
+    ("channels", check_channels),
 )
 
 

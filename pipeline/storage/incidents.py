@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, insert, or_, select, update
 
-from pipeline.alerts.incident import Alert, Event, Incident
+from pipeline.alerts.incident import DRILL, Alert, Event, Incident
 from pipeline.storage.alert_schema import AlertingRow, AlertRow, IncidentEventRow, IncidentRow
 from pipeline.storage.conflicts import insert_or
 from pipeline.storage.monitoring import Superseded
@@ -76,7 +76,7 @@ def claim_alerting(conn: Connection, standing: Standing, *, transition_id: int, 
 def recent_incidents(conn: Connection, deployment_id: int, *, since: datetime) -> list[Incident]:
     """Those that are open, or ended at `since` or later, oldest first."""
     recent = or_(IncidentRow.resolved_at.is_(None), IncidentRow.resolved_at >= since)
-    return _incidents(conn, IncidentRow.deployment_id == deployment_id, recent)
+    return _incidents(conn, IncidentRow.deployment_id == deployment_id, IncidentRow.kind != DRILL, recent)
 
 
 def incident_by_key(conn: Connection, key: int) -> Incident | None:
@@ -86,7 +86,7 @@ def incident_by_key(conn: Connection, key: int) -> Incident | None:
 
 def all_incidents(conn: Connection, deployment_id: int) -> list[Incident]:
     """Every incident of a deployment, oldest first."""
-    return _incidents(conn, IncidentRow.deployment_id == deployment_id)
+    return _incidents(conn, IncidentRow.deployment_id == deployment_id, IncidentRow.kind != DRILL)
 
 
 def history(conn: Connection, incident_ids: Sequence[int]) -> list[EventLine]:

@@ -16,7 +16,8 @@ from pipeline.storage.alert_schema import IncidentRow, OutboxRow
 from pipeline.storage.schema import DeploymentRow
 
 _LONGEST_ERROR = 500
-_IS_WAITING = and_(OutboxRow.delivered_at.is_(None), OutboxRow.given_up_at.is_(None))
+#: Neither told nor given up.
+IS_WAITING = and_(OutboxRow.delivered_at.is_(None), OutboxRow.given_up_at.is_(None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ def due(conn: Connection, channels: Sequence[str], *, now: datetime, deployment:
     """
     firsts = (
         select(OutboxRow.channel, func.min(OutboxRow.event_id).label("event_id"))
-        .where(_IS_WAITING, OutboxRow.channel.in_(channels))
+        .where(IS_WAITING, OutboxRow.channel.in_(channels))
         .group_by(OutboxRow.channel, OutboxRow.incident_id)
         .subquery()
     )
@@ -106,7 +107,7 @@ def claim(conn: Connection, turn: Due, *, until: datetime) -> bool:
     return _changed(
         conn,
         turn.id,
-        and_(_IS_WAITING, OutboxRow.attempts == turn.attempts),
+        and_(IS_WAITING, OutboxRow.attempts == turn.attempts),
         attempts=turn.attempts + 1,
         next_try_at=until,
     )
@@ -127,7 +128,7 @@ def failed(
     given_up_at: datetime | None = None,
 ) -> None:
     """Attempt number `attempts` has failed: the next one is then, or it was the last. Nothing if another has begun."""
-    mine = and_(_IS_WAITING, OutboxRow.attempts == attempts)
+    mine = and_(IS_WAITING, OutboxRow.attempts == attempts)
     times = {"given_up_at": given_up_at} if next_try_at is None else {"next_try_at": next_try_at}
     _changed(conn, row_id, mine, last_error=error[:_LONGEST_ERROR], **times)
 
@@ -137,7 +138,7 @@ def give_up_unknown(
 ) -> int:
     """Give up what has waited since `before` for channels that are none of these; return how many."""
     lost = select(OutboxRow.id).where(
-        _IS_WAITING, OutboxRow.channel.not_in(channels), OutboxRow.created_at < before, *_of(deployment)
+        IS_WAITING, OutboxRow.channel.not_in(channels), OutboxRow.created_at < before, *_of(deployment)
     )
     said = "no channel of this name is in the settings"
     return conn.execute(
@@ -149,7 +150,7 @@ def waiting(conn: Connection, deployment: str | None = None) -> dict[str, Waitin
     """How much waits, by channel."""
     rows = conn.execute(
         select(OutboxRow.channel, func.count().label("n"), func.min(OutboxRow.created_at).label("oldest"))
-        .where(_IS_WAITING, *_of(deployment))
+        .where(IS_WAITING, *_of(deployment))
         .group_by(OutboxRow.channel)
     )
     return {row.channel: Waiting(row.n, row.oldest) for row in rows}
@@ -163,10 +164,10 @@ def channel_states(conn: Connection) -> list[ChannelState]:
     rows = conn.execute(
         select(
             OutboxRow.channel,
-            func.count().filter(_IS_WAITING),
+            func.count().filter(IS_WAITING),
             func.count(OutboxRow.delivered_at),
             func.count(OutboxRow.given_up_at),
-            func.min(OutboxRow.created_at).filter(_IS_WAITING),
+            func.min(OutboxRow.created_at).filter(IS_WAITING),
             func.max(OutboxRow.delivered_at),
         )
         .group_by(OutboxRow.channel)

@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, delete, select, tuple_
+from sqlalchemy import ColumnElement, Connection, and_, delete, not_, select, tuple_
 
+from pipeline.storage.alert_schema import IncidentRow, OutboxRow
 from pipeline.storage.explanation_schema import ExplanationRow
 from pipeline.storage.label_schema import LabelRow
+from pipeline.storage.outbox import IS_WAITING
 from pipeline.storage.samples import trim_oldest
 from pipeline.storage.schema import DeadLetterRow, RollUpPartRow, SampleRow, ScoreRow, Table
 
@@ -38,7 +40,13 @@ def delete_expired(conn: Connection, limits: RetentionLimits, *, now: datetime, 
         tables.append((ScoreRow, ScoreRow.event_time))
     for table, time in tables:
         deleted += _delete_chunk(conn, table, time < horizon, chunk)
-    return deleted
+    return deleted + _delete_chunk(conn, OutboxRow, _is_past(horizon), chunk)
+
+
+def _is_past(horizon: datetime) -> ColumnElement[bool]:
+    """Told or given up, of an incident that is over: what stands is told from the outbox again and again."""
+    over = select(IncidentRow.id).where(IncidentRow.resolved_at < horizon)
+    return and_(OutboxRow.created_at < horizon, not_(IS_WAITING), OutboxRow.incident_id.in_(over))
 
 
 def _delete_chunk(conn: Connection, table: type[Table], condition: Any, chunk: int) -> int:

@@ -48,14 +48,14 @@ _WRITES = {
     "label": "UPDATE, DELETE",
     "model_event": "INSERT",
 }
-#: What an operator writes: decisions of people. Of a baseline only that it was revoked can change; of an incident how
-#: it is handled, and what is told of that.
+#: What an operator writes: decisions of people, and drills. Of a baseline only that it was revoked can change; of an
+#: incident how it is handled, and what is told of that.
 _DECIDES = {
     "baseline": "INSERT, UPDATE (revoked_at, revoked_by)",
     "alerting": "UPDATE",
-    "incident": "UPDATE (handling, handled_until, handled_by, exception)",
+    "incident": "INSERT, UPDATE (handling, handled_until, handled_by, exception)",
     "incident_event": "INSERT",
-    "outbox": "INSERT",
+    "outbox": "INSERT, UPDATE (given_up_at, last_error)",
     "mark": "INSERT",
     "label": "INSERT, UPDATE",
     "model_event": "INSERT",

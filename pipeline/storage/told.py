@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, select
 
-from pipeline.alerts.incident import Event, Incident
+from pipeline.alerts.incident import DRILL, Event, Incident
 from pipeline.errors import UsageError
 from pipeline.storage.alert_schema import IncidentEventRow, IncidentRow
 from pipeline.storage.incidents import incident_by_key
@@ -26,11 +26,12 @@ def read_incident(conn: Connection, incident_id: int | None) -> Told:
 
     Raises UsageError where there is none.
     """
-    keys = select(IncidentRow.id).order_by(IncidentRow.resolved_at.is_not(None), IncidentRow.id.desc()).limit(1)
+    real = select(IncidentRow.id).where(IncidentRow.kind != DRILL)
+    keys = real.order_by(IncidentRow.resolved_at.is_not(None), IncidentRow.id.desc()).limit(1)
     key = conn.scalar(keys) if incident_id is None else incident_id
     incident = None if key is None else incident_by_key(conn, key)
     if incident is None:
-        known = conn.scalars(select(IncidentRow.id).order_by(IncidentRow.id.desc()).limit(5)).all()
+        known = conn.scalars(real.order_by(IncidentRow.id.desc()).limit(5)).all()
         asked = "there is no incident" if incident_id is None else f"no incident has number {incident_id}"
         raise UsageError(f"{asked}; the newest: {', '.join(map(str, known)) or 'none yet'}")
     return Told(_deployment(conn, incident.deployment_id), incident, *_newest_event(conn, incident))

@@ -60,38 +60,41 @@ class Calibrated:
         return Site(home, self.model, f"sqlite:///{home / 'oodwatch.db'}", source or f"spool:{home}/images")
 
 
-def prepare(pack: Path, home: Path, scores: Sequence[str]) -> Calibrated:
-    """Package and calibrate with the commands of the README; read and make the pictures."""
+def prepare(pack: Path, home: Path, scores: Sequence[str], *, every: int = 2) -> Calibrated:
+    """Package and calibrate with the commands of the README; read and make the pictures.
+
+    One in `every` of the in-distribution images is traffic, the others calibrate.
+    """
     files = sorted((pack / "id").glob("*/*.jpg"))
     model, half = home / "resnet20", home / "calibration"
     for file in files:
-        if not _is_traffic(file):
+        if not _is_traffic(file, every):
             target = half / file.parent.name / file.name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(file, target)
     (home / "classes.txt").write_text("\n".join(sorted({file.parent.name for file in files})))
-    _oodwatch(
+    oodwatch(
         *("package", model, "--architecture", f"{ROOT}/tests/golden/resnet20.py:resnet20", "--head", "linear"),
         *("--weights", pack / "weights/resnet20-12fca82f.th", "--classes", home / "classes.txt", "--input-size", 32),
         *("--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225", "--json"),
     )
     references = {
-        score: _oodwatch(
+        score: oodwatch(
             *("calibrate", half, "--model", model, "--score", score, "--representative", "--json"),
             *("--database", f"sqlite:///{_database(home, score)}"),
         )
         for score in scores
     }
-    return Calibrated(home, model, _pools(pack, [file for file in files if _is_traffic(file)]), references)
+    return Calibrated(home, model, _pools(pack, [file for file in files if _is_traffic(file, every)]), references)
 
 
 def make_topic(source: str) -> None:
     """A Kafka topic with one partition, made anew."""
-    _oodwatch("topics", "ensure", "--source", source, "--partitions", 1, "--replication", 1, "--json")
+    oodwatch("topics", "ensure", "--source", source, "--partitions", 1, "--replication", 1, "--json")
 
 
-def _is_traffic(file: Path) -> bool:
-    return int(file.stem) % 2 == 1
+def _is_traffic(file: Path, every: int) -> bool:
+    return int(file.stem) % every == 1
 
 
 def _database(home: Path, score: str) -> Path:
@@ -116,7 +119,8 @@ def _png(picture: Image.Image) -> bytes:
     return out.getvalue()
 
 
-def _oodwatch(*arguments: object) -> dict[str, Any]:
+def oodwatch(*arguments: object) -> dict[str, Any]:
+    """A command of the README in a process of its own; what it says with `--json`."""
     ran = subprocess.run(
         [sys.executable, "-m", "pipeline", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, check=False
     )

@@ -7,7 +7,7 @@ the monitor has evaluated them, so that a slow machine changes nothing but how l
 import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from pipeline.assembly.sources import open_appender
 from pipeline.records import utc_now
 from pipeline.storage.engine import open_database
 from pipeline.storage.schema import MonitorRow, ScoreRow, StreamRow, TransitionRow, VerdictRow
-from tests.faults.soak.monitor_points import MONITOR_POINTS
+from tests.faults.soak.monitor_points import MONITOR_POINTS, MonitorPoint
 from tests.faults.soak.workers import Fleet, Member
 from tests.incident.scenes import MINUTE, NORMAL, Scene
 from tests.services.processes import wait_until
@@ -78,6 +78,7 @@ class Site:
     model: Path
     database: str
     source: str
+    settings: Mapping[str, Any] = field(default_factory=dict)  # more of the monitor's, by section
 
     def play(self, scene: Scene, pools: Mapping[str, Sequence[bytes]]) -> Played:
         """Send it all, wait until it is judged, end everything in order."""
@@ -113,7 +114,13 @@ class Site:
         assert once.wait(_DEADLINE_S) == 0, once.last_words()
         return once.output.read_text()
 
-    def fleet(self, command: str, *arguments: str, rng: random.Random | None = None) -> Fleet:
+    def fleet(
+        self,
+        command: str,
+        *arguments: str,
+        rng: random.Random | None = None,
+        points: tuple[MonitorPoint, ...] = MONITOR_POINTS,
+    ) -> Fleet:
         """Processes of one command on this site."""
         return Fleet(
             [command, *arguments, "--database", self.database, "--http", "off", "--log-format", "text", "--json"],
@@ -121,10 +128,11 @@ class Site:
             {
                 "monitor": {"interval_seconds": 0.1, "idle_seconds": 600},
                 "samples": {"pictures": False},
+                **self.settings,
             },
             static=False,
             rng=rng or random.Random(0),
-            points=MONITOR_POINTS,
+            points=points,
             passages=(1, 7),
         )
 

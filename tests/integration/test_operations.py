@@ -203,7 +203,7 @@ def test_the_doctor_prints_one_line_a_check_and_its_exit_code(
     options = ("--database", deployment.database, "--model", deployment.model)
     healthy = run("doctor", "--source", deployment.source, *options)
     assert healthy.exit_code == 0, healthy.output
-    assert len(healthy.stdout.splitlines()) == 13
+    assert len(healthy.stdout.splitlines()) == 14
     missing = run("doctor", "--source", f"spool:{deployment.home}/none/images", *options, "--json")
     states = {line["check"]: line["state"] for line in map(json.loads, missing.stdout.splitlines())}
     assert (missing.exit_code, states["source"], states["reference"]) == (4, "failed", "warning")

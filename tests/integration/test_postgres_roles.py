@@ -14,6 +14,7 @@ from pipeline.cli.app import app
 from pipeline.errors import UsageError
 from pipeline.ingest.source import NewRecord
 from pipeline.storage.deployments import ensure_deployment
+from pipeline.storage.drills import begin_drill, dead, end_drill, outcomes, scored, tell_drill
 from pipeline.storage.engine import is_transient, make_engine, translated_errors
 from pipeline.storage.explanations import may_save
 from pipeline.storage.roles import OPERATOR, READER, WRITER
@@ -192,3 +193,21 @@ def test_roles_on_sqlite_are_refused(tmp_path: Path) -> None:
     ran = CliRunner().invoke(app, ["migrate", "--roles", "--database", f"sqlite:///{tmp_path / 'a.db'}"])
     assert isinstance(ran.exception, UsageError)
     assert "SQLite has no roles" in str(ran.exception)
+
+
+@pytest.mark.parametrize("as_role", [OPERATOR], indirect=True)
+def test_an_operator_drills_and_changes_nothing_else_of_what_is_told(as_role: Engine, deployment: Deployment) -> None:
+    owner = make_engine(deployment.database)
+    with owner.begin() as conn:
+        reference_id = conn.scalar(text("SELECT min(id) FROM reference"))
+        key = ensure_deployment(conn, "drilled", model_id="m", reference_id=reference_id, now=NOW)
+    owner.dispose()
+    with as_role.begin() as conn:
+        drill = begin_drill(conn, key, who="ann", now=NOW, until=NOW)
+        tell_drill(conn, drill, {}, ["log", "hook"], who="ann", now=NOW, until=NOW)
+        assert scored(conn, key, ["drill/1"], about=NOW) == []
+        assert dead(conn, key, ["drill/1"], since=NOW) == {}
+        assert end_drill(conn, drill, at=NOW) == 2
+        assert [(one.channel, one.given_up) for one in outcomes(conn, drill)] == [("log", True), ("hook", True)]
+    assert refused(as_role, "UPDATE outbox SET payload = '{}'")
+    assert refused(as_role, "UPDATE incident SET kind = 'shift'")

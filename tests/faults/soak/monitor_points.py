@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Literal
 
-from tests.faults.soak.wrapping import Installer, PassBy, after, wrap
+from tests.faults.soak.wrapping import Installer, PassBy, after, before, wrap
 
 MonitorPoint = Literal[
     "before any statement",
@@ -17,8 +17,14 @@ MonitorPoint = Literal[
     "after a level is made",
     "before the monitor's COMMIT",
     "after the monitor's COMMIT",
+    "after incidents are stored",
+    "before a notification is sent",
+    "after a notification is sent",
 ]
-MONITOR_POINTS: tuple[MonitorPoint, ...] = MonitorPoint.__args__  # type: ignore[attr-defined]
+_ALL: tuple[MonitorPoint, ...] = MonitorPoint.__args__  # type: ignore[attr-defined]
+#: Of a monitor that tells somebody of incidents.
+TELLING_POINTS = _ALL[-3:]
+MONITOR_POINTS = _ALL[:-3]
 
 
 def _before_statement(pass_by: PassBy) -> None:
@@ -61,6 +67,32 @@ def _after_stored(name: str) -> Installer:
     return install
 
 
+def _after_incidents(pass_by: PassBy) -> None:
+    from pipeline.stages import alerting
+
+    wrap(alerting, "store", after(pass_by))
+
+
+def _around_sending(around: Callable[[PassBy], Callable[..., Any]]) -> Installer:
+    def install(pass_by: PassBy) -> None:
+        from pipeline.senders.alertmanager import Alertmanager
+        from pipeline.senders.apprise_url import AppriseUrl
+        from pipeline.senders.pagerduty import PagerDuty
+        from pipeline.senders.stdout import Stdout
+        from pipeline.senders.webhook import Webhook
+
+        def renew(original: Callable[..., Any], *arguments: Any) -> Any:
+            """A notification, or what stands once more: that comes so often that nobody would live to tell more."""
+            is_notification = arguments[-1] is None
+            return (around(pass_by) if is_notification else around(lambda: None))(original, *arguments)
+
+        for sender in (AppriseUrl, PagerDuty, Stdout, Webhook):
+            wrap(sender, "send", around(pass_by))
+        wrap(Alertmanager, "renew", renew)
+
+    return install
+
+
 def _stages_of_the_monitor() -> list[Any]:
     from pipeline.stages import folding, judging, rolling
 
@@ -79,4 +111,7 @@ MONITOR_INSTALLERS: dict[str, Installer] = {
     "after a level is made": _after_stored("note_made"),
     "before the monitor's COMMIT": lambda pass_by: _around_monitor_commit(pass_by, lambda: None),
     "after the monitor's COMMIT": lambda pass_by: _around_monitor_commit(lambda: None, pass_by),
+    "after incidents are stored": _after_incidents,
+    "before a notification is sent": _around_sending(before),
+    "after a notification is sent": _around_sending(after),
 }

@@ -8,7 +8,7 @@ import random
 import re
 import signal
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -97,7 +97,7 @@ class Member:
     def fenced(self) -> int:
         """Ranges that it did not store because the cursor had moved, as it said at an orderly end; else 0."""
         for line in reversed(self.output.read_text(errors="replace").splitlines()):
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, KeyError):
                 return int(json.loads(line)["fenced"])
         return 0
 
@@ -116,7 +116,7 @@ class Fleet:
 
     arguments: list[str]
     home: Path
-    config: Mapping[str, Mapping[str, object]]  # section -> settings
+    config: Mapping[str, Mapping[str, object] | Sequence[Mapping[str, object]]]  # section -> settings, or several
     static: bool
     rng: random.Random
     points: tuple[Point | MonitorPoint, ...] = POINTS
@@ -216,8 +216,10 @@ class Fleet:
 
     def _write_config(self, slot: str) -> Path:
         lines: list[str] = []
-        for section, values in self.config.items():
-            lines += [f"[{section}]", *(f"{name} = {json.dumps(value)}" for name, value in values.items())]
+        for section, given in self.config.items():
+            head, tables = (f"[{section}]", [given]) if isinstance(given, Mapping) else (f"[[{section}]]", given)
+            for values in tables:
+                lines += [head, *(f"{name} = {json.dumps(value)}" for name, value in values.items())]
             if self.static and section == "source.kafka":
                 lines.append(f"group_instance_id = {json.dumps(slot)}")
         file = self.home / f"{slot}.toml"

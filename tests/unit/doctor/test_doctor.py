@@ -58,10 +58,10 @@ def only(findings: Iterator[Finding]) -> Finding:
 
 def test_a_healthy_deployment_passes_every_check_and_is_left_as_it_was(deployment: Deployment) -> None:
     before = {path: path.read_bytes() for path in deployment.home.rglob("*.db")}
-    found = list(examine(settings(deployment)))
+    found = list(examine(settings(deployment, channels=[{"name": "log", "kind": "stdout"}])))
     assert [finding.check for finding in found] == [
         *("python", "packages", "crc32c", "codecs", "state", "disk", "source", "clock"),
-        *("database", "writing", "model", "device", "reference"),
+        *("database", "writing", "model", "device", "reference", "channels"),
     ]
     assert {finding.state for finding in found} <= {"ok", "warning"}
     assert exit_code(found) == 0
@@ -72,7 +72,7 @@ def test_what_is_not_configured_is_skipped_and_nothing_is_made(tmp_path: Path, m
     monkeypatch.chdir(tmp_path)
     found = list(examine(load_settings(state_dir=tmp_path / "state")))
     skipped = [finding.check for finding in found if finding.state == "skipped"]
-    assert skipped == ["source", "model", "device", "reference"]
+    assert skipped == ["source", "model", "device", "reference", "channels"]
     assert exit_code(found) == 0
     assert list(tmp_path.iterdir()) == []
 
@@ -108,7 +108,7 @@ def test_every_check_is_one_line_with_its_cure() -> None:
         "found": "/: 0.5 GiB free",
         "cure": "free some space",
     }
-    assert len({name for name, _ in CHECKS}) == len(CHECKS) == 11
+    assert len({name for name, _ in CHECKS}) == len(CHECKS) == 12
 
 
 def test_a_python_that_is_too_old_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from sqlalchemy import Engine
 
 from pipeline.storage import outbox
 from pipeline.storage.engine import open_database
+from pipeline.storage.retention import RetentionLimits, delete_expired
 from tests.notified import MINUTE, T0, Story
 
 LATER = T0 + timedelta(hours=1)
@@ -161,3 +162,17 @@ def test_an_engine_without_notifications_has_no_turns(database_url: str) -> None
         assert outbox.due(conn, [], now=LATER) == []
         assert outbox.channel_states(conn) == []
     engine.dispose()
+
+
+def test_what_was_told_of_an_incident_that_is_long_over_goes_and_what_waits_or_stands_stays(story: Story) -> None:
+    over, standing = story.incident(), story.incident(kind="health")
+    story.event(over, "told", "given up", "waiting", action="resolve")
+    story.event(standing, "told")
+    with story.engine.begin() as conn:
+        for row in (1, 4):
+            outbox.delivered(conn, row, at=T0)
+        outbox.failed(conn, 2, attempts=0, error="x", given_up_at=T0)
+        limits = RetentionLimits(keep=timedelta(days=1))
+        assert delete_expired(conn, limits, now=T0 + timedelta(days=1)) == 0
+        assert delete_expired(conn, limits, now=LATER + timedelta(days=1)) == 2
+    assert [(row.incident_id, row.channel) for row in story.outbox()] == [(over, "waiting"), (standing, "told")]
