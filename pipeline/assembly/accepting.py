@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from pipeline.assembly.detecting import stored_null, thresholds_of
 from pipeline.assembly.parts import existing_database
 from pipeline.errors import RefusedError, UsageError
-from pipeline.records import Reference, utc_now
+from pipeline.records import Reference
 from pipeline.settings import Settings
 from pipeline.shift.baseline_summary import provisional_because, summarise
 from pipeline.shift.folding import floor
@@ -96,7 +96,7 @@ def accept_baseline(
             window_end=source.end,
             name=name,
             reason=reason,
-            accepted_at=utc_now(),
+            accepted_at=settings.clock.now(),
             days=made.days,
             revoked_at=None,
             revoked_by=None,
@@ -123,7 +123,7 @@ def revoke(settings: Settings, *, name: str) -> tuple[int, int | None]:
         deployment = one_deployment(conn, settings.deployment)
         key = deployment.id, deployment.reference_id
         version = newest_baseline(conn, *key)
-        if version is None or not revoke_baseline(conn, *key, version, by=name, now=utc_now()):
+        if version is None or not revoke_baseline(conn, *key, version, by=name, now=settings.clock.now()):
             raise RefusedError(f"deployment {deployment.name} has no baseline that counts: nothing was revoked")
         left = newest_baseline(conn, *key)
     return version, left
