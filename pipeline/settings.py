@@ -275,6 +275,16 @@ class Settings(BaseSettings):
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, _config_file())
 
 
+def child_environment(config: Path, *, alone: bool) -> dict[str, str]:
+    """The environment of a process that reads its settings from `config`; `alone`: from nothing else."""
+    inherited = {
+        name: value
+        for name, value in os.environ.items()  # noqa: TID251 the one place
+        if not (alone and name.startswith(_PREFIX))
+    }
+    return {**inherited, f"{_PREFIX}CONFIG": str(config.resolve())}
+
+
 def load_settings(**flags: Any) -> Settings:
     """Merge flags (None = not given) with environment and file.
 
