@@ -285,6 +285,12 @@ def child_environment(config: Path, *, alone: bool) -> dict[str, str]:
     return {**inherited, f"{_PREFIX}CONFIG": str(config.resolve())}
 
 
+def load_settings_from(config: Path) -> Settings:
+    """What a process reads that `child_environment` was made for; the file in the place of any other."""
+    os.environ[f"{_PREFIX}CONFIG"] = str(config)  # noqa: TID251 the one place
+    return load_settings()
+
+
 def load_settings(**flags: Any) -> Settings:
     """Merge flags (None = not given) with environment and file.
 

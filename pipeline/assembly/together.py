@@ -1,15 +1,12 @@
 """Settings → the roles that run together on one machine."""
 
-from pathlib import Path
-
 from pipeline.assembly.parts import required_model, required_source
 from pipeline.assembly.supervising import Role
-from pipeline.settings import Settings, load_settings
+from pipeline.settings import Settings
 
 
-def roles_of(config: Path) -> list[Role]:
+def roles_of(settings: Settings) -> list[Role]:
     """Worker, monitor and dashboard. Raises UsageError where source or model is not named."""
-    settings = load_settings_of(config)
     required_source(settings)
     required_model(settings)
     return [

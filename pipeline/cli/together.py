@@ -80,10 +80,10 @@ def up(
         raise UsageError(f"--config {config}: there is no such file; `oodwatch init` writes one")
     from pipeline.assembly.supervising import run_together
     from pipeline.assembly.together import roles_of
-    from pipeline.settings import child_environment
+    from pipeline.settings import child_environment, load_settings_from
 
-    environment = child_environment(config, alone=False)
-    run_together(roles_of(config), environment, Voices(), stop_on_signals())
+    roles = roles_of(load_settings_from(config))
+    run_together(roles, child_environment(config, alone=False), Voices(), stop_on_signals())
 
 
 class Voices:

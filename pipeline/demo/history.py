@@ -1,7 +1,8 @@
 """Two weeks of normal traffic in seconds: what a worker and a monitor would have stored of them, and a baseline.
 
 A pool of images is scored once, through the worker's own preparation and model. Traffic is drawn from it, as the
-demo's cameras draw from it: minutes of the last hours, five minutes of the last day, hours before.
+demo's cameras draw from it: minutes of the last hours, five minutes of the last days, hours before. The last
+days are accepted: of hours there would be too few to know from them that neighbouring images are independent.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,8 +30,9 @@ from pipeline.storage.monitoring import begin_monitoring, claim, note_made, read
 from pipeline.storage.ticks import StoredTick, put_ticks
 
 DAYS = 14
-_HOURS_OF_MINUTES, _HOURS_OF_FIVE = 6, 24
-_DRAWN = 400_000  # images at once
+_ACCEPTED_DAYS = 4
+_HOURS_OF_MINUTES = 3
+_DRAWN = 100_000  # images at once
 
 Ticks = dict[TickKey, RollUp]
 
@@ -69,9 +71,7 @@ class Pool:
 def score_pool(settings: Settings, parts: ModelParts, reference: Reference, files: Sequence[Path]) -> Pool:
     """Score the images of these files, as a worker would."""
     score = energy_score(reference.temperature)
-    batches = list(
-        score_files(files, parts.preparation, parts.classifier, score, threads=decode_threads(settings))
-    )
+    batches = list(score_files(files, parts.preparation, parts.classifier, score, threads=decode_threads(settings)))
     features = np.concatenate([batch.outputs.features for batch in batches]).astype(np.float64)
     return Pool(
         reference,
@@ -96,13 +96,18 @@ class Past:
         """A whole day."""
         return floor(self.end, LEVELS[-1]) - timedelta(days=DAYS)
 
+    @property
+    def accepted_from(self) -> datetime:
+        """A whole day."""
+        return self.start + timedelta(days=DAYS - _ACCEPTED_DAYS)
+
     def ticks(self, rng: np.random.Generator) -> dict[int, Ticks]:
         """By level: what is complete at the end."""
-        day = floor(self.end, 60) - timedelta(hours=_HOURS_OF_FIVE)
+        days = self.accepted_from
         late = floor(self.end, 60) - timedelta(hours=_HOURS_OF_MINUTES)
         minutes = self._drawn(late, self.end, 1, rng)
-        fives = self._drawn(day, late, 5, rng) | self._coarser(minutes, 5)
-        hours = self._drawn(self.start, day, 60, rng) | self._coarser(fives, 60)
+        fives = self._drawn(days, late, 5, rng) | self._coarser(minutes, 5)
+        hours = self._drawn(self.start, days, 60, rng) | self._coarser(fives, 60)
         return {1: minutes, 5: fives, 60: hours, 1440: self._coarser(hours, 1440)}
 
     def _drawn(self, start: datetime, end: datetime, minutes: int, rng: np.random.Generator) -> Ticks:
@@ -157,9 +162,9 @@ def write_past(
         put_ticks(conn, deployment, {key: StoredTick(sums, 0) for key, sums in ticks.items()})
         if minutes > 1:
             note_made(conn, deployment, minutes, floor(end, minutes))
-    source = Source(deployment, reference, past.start, floor(end, 60), minutes=60)
+    source = Source(deployment, reference, past.accepted_from, floor(end, 5), minutes=5)
     line, made, _ = made_from(
-        conn, source, thresholds_of(settings), name="demo", reason="two weeks of clean traffic", now=now
+        conn, source, thresholds_of(settings), name="demo", reason="days of clean traffic", now=now
     )
     save_baseline(conn, deployment, reference.id, line, made)
     return deployment

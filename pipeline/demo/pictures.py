@@ -45,10 +45,10 @@ class Pictures:
     def shown(self, scene: Scene | None, at_s: float, rng: np.random.Generator) -> bytes:
         """One image, drawn anew."""
         if scene is None:
-            return self.normal[rng.integers(len(self.normal))]
+            return self.normal[int(rng.integers(len(self.normal)))]
         steps = self.strange[scene.what]
         step = steps[min(int(scene.depth(at_s) * len(steps)), len(steps) - 1)]
-        return step[rng.integers(len(step))]
+        return step[int(rng.integers(len(step)))]
 
 
 def _encoded(pixels: Pixels) -> list[bytes]:

@@ -9,8 +9,8 @@ import json
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,7 @@ import numpy as np
 import torch
 from sqlalchemy import Engine
 
-from pipeline.alerts.incident import Alert
-from pipeline.alerts.page import page
+from pipeline.alerts.page import headline, page
 from pipeline.assembly.calibrating import run_calibration
 from pipeline.assembly.parts import ModelParts, matching_reference, open_database_of, open_model
 from pipeline.assembly.supervising import Hear, Role, Supervisor
@@ -28,75 +27,27 @@ from pipeline.demo import digits
 from pipeline.demo.configured import FACTOR, configuration, settings_of
 from pipeline.demo.history import Pool, begin_watching, score_pool, write_past
 from pipeline.demo.pictures import Pictures
-from pipeline.demo.story import CAMERAS, Scene, on_stage, story
+from pipeline.demo.sets import write_sets
+from pipeline.demo.story import CAMERAS, SHORTEST_WHOLE_S, Scene, story
+from pipeline.demo.summary import Summary, summarise
+from pipeline.demo.traffic import traffic
 from pipeline.errors import EnvironmentFault, UsageError
 from pipeline.ingest.image_files import find_images
 from pipeline.ingest.produce import send
-from pipeline.ingest.source import NewRecord
 from pipeline.ingest.spool import Spool
 from pipeline.models.packaging import make_package
 from pipeline.models.preprocessing import Preprocessing
 from pipeline.settings import Settings, child_environment
 from pipeline.shift.folding import floor
 from pipeline.storage.engine import reading
-from pipeline.storage.incidents import all_incidents
-from pipeline.storage.monitoring import one_deployment, read_position
+from pipeline.storage.monitoring import read_position
 from pipeline.storage.streams import ledger
 
-RATE = 30.0  # images a second of each camera, where the machine can
+#: Images a second of each camera, where the machine can; a short story needs more to come to its end.
+RATE, SHORT_RATE = 30.0, 60.0
 _SHARE = 0.25  # of the speed at which the pool was scored: the worker also reads, stores and shares the machine
-BROKEN_EVERY = 251  # a truncated image now and then: dead letters are part of the picture
 _N_CALIBRATE, _N_STREAM = 2_000, 2_000
 _SETTLED_S = 90.0  # how long worker and monitor may take to finish what was sent
-
-
-@dataclass(frozen=True, slots=True)
-class Raised:
-    """An alert of the demo; seconds since the first image."""
-
-    segment: str  # empty: all traffic
-    signal: str
-    state: str  # the worst that it was
-    raised_s: float
-    resolved_s: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """How the demo ended."""
-
-    images: int
-    dead_letters: int
-    alerts: tuple[Raised, ...]
-    scenes: tuple[Scene, ...]
-    images_per_second: float  # that were sent
-    pages: int
-
-    def as_dict(self) -> dict[str, object]:
-        """The last line of `oodwatch demo --json`."""
-        shown = [{"what": s.what, "camera": s.camera, "start_s": s.start_s, "end_s": s.end_s} for s in self.scenes]
-        return {
-            "images": self.images,
-            "dead_letters": self.dead_letters,
-            "alerts": [asdict(alert) for alert in self.alerts],
-            "scenes": shown,
-            "images_per_second": round(self.images_per_second, 1),
-            "pages": self.pages,
-        }
-
-    def as_text(self) -> str:
-        """The same for a person."""
-        lines = [
-            f"{self.images:,} images scored exactly once, {self.images_per_second:.0f} a second;"
-            f" {self.dead_letters} broken ones became dead letters; {self.pages} pages"
-        ]
-        for scene in self.scenes:
-            lines.append(f"  {scene.start_s:4.0f} s to {scene.end_s:.0f} s  {scene.told}")
-            for alert in self.alerts:
-                if alert.segment == scene.camera:
-                    over = "still open" if alert.resolved_s is None else f"over at {alert.resolved_s:.0f} s"
-                    lines.append(f"         {alert.signal}: {alert.state} from {alert.raised_s:.0f} s, {over}")
-        return "\n".join(lines)
 
 
 def run_demo(
@@ -145,7 +96,8 @@ class _Heard:
             self._hear(role, line)
             return
         self.pages += told["action"] == "trigger"
-        for part in page(told).splitlines():
+        whole = told["action"] in ("trigger", "resolve")
+        for part in (page(told) if whole else headline(told)).splitlines():
             self._hear("page", part)
 
 
@@ -179,7 +131,8 @@ class _Stage:
         pool, speed = self._calibrated(parts, images)
         self._unless_stopped()
         self.supervisor.start(Role("worker", ("worker",)))
-        rate = min(RATE, speed * _SHARE / len(CAMERAS))
+        wished = SHORT_RATE if seconds < SHORTEST_WHOLE_S else RATE
+        rate = min(wished, speed * _SHARE / len(CAMERAS))
         self.say(f"this machine scored {speed:,.0f} images/s: each of {len(CAMERAS)} cameras sends {rate:.0f} a second")
         deployment = self._history(pool, rate)
         pictures = Pictures.of(images, self.home / "stream")
@@ -190,10 +143,18 @@ class _Stage:
             begin_watching(conn, deployment, at=began)
         self.supervisor.start(Role("monitor", ("monitor",)))
         sent, took_s = self._send(pictures, scenes, began, seconds, rate)
-        self._settle(sent, self.settings.clock.now())
+        self._settle(deployment, sent, self.settings.clock.now())
         if keep is not None:
             write_sets(images, self.home)
-        return self._summary(began, scenes, sent / max(took_s, 1e-9))
+        with reading(self.engine).connect() as conn:
+            return summarise(
+                conn,
+                deployment,
+                began=began,
+                scenes=scenes,
+                speed=sent / max(took_s, 1e-9),
+                pages=self.heard.pages,
+            )
 
     def _unless_stopped(self) -> None:
         self.supervisor.check()
@@ -218,17 +179,17 @@ class _Stage:
         """Calibrate, score what normal traffic is drawn from, and say how quickly that went, images/s."""
         self.say(f"calibrating the digit reader on {_N_CALIBRATE:,} images ...")
         rng = np.random.default_rng(11)
-        made, of = digits.jittered(images.calibrate, _N_CALIBRATE, rng)
-        digits.write_images(made, self.home / "calibrate", images.calibrate_labels[of])
-        digits.write_images(digits.jittered(images.stream, _N_STREAM, rng)[0], self.home / "stream")
+        scans = np.concatenate([images.calibrate, images.stream])
+        labels = np.concatenate([images.calibrate_labels, images.stream_labels])
+        made, of = digits.jittered(scans, _N_CALIBRATE, rng)
+        digits.write_images(made, self.home / "calibrate", labels[of])
+        digits.write_images(digits.jittered(scans, _N_STREAM, rng)[0], self.home / "stream")
         files = [(file.path, file.parent) for file in find_images([self.home / "calibrate"])]
 
         def going(_done: int) -> None:
             self._unless_stopped()
 
-        run_calibration(
-            self.settings, files, target_fpr=0.05, temperature=1.0, representative=True, progress=going
-        )
+        run_calibration(self.settings, files, target_fpr=0.05, temperature=1.0, representative=True, progress=going)
         dtype, model_id = parts.classifier.dtype, parts.package.model_id
         reference = matching_reference(self.engine, name=None, model_id=model_id, dtype=dtype)
         began = time.monotonic()
@@ -247,11 +208,13 @@ class _Stage:
                 end=floor(self.settings.clock.now(), 1),
             )
         took_s = time.monotonic() - began
-        self.say(f"two weeks of clean traffic are history ({took_s:.1f} s), and are accepted as normal")
+        self.say(
+            f"two weeks of clean traffic are history ({took_s:.1f} s), the last days of them are accepted as normal"
+        )
         return deployment
 
     def _send(
-        self, pictures: Pictures, scenes: Sequence[Scene], began: datetime, seconds: float, rate: float
+        self, pictures: Pictures, scenes: tuple[Scene, ...], began: datetime, seconds: float, rate: float
     ) -> tuple[int, float]:
         spool = Spool(self.home / "spool", "images", partitions=3)
         clock = self.settings.clock.now
@@ -263,7 +226,7 @@ class _Stage:
             self.supervisor.check()
 
         total = rate * len(CAMERAS)
-        records = _traffic(pictures, scenes, round(seconds * total), total, clock, began, self.say)
+        records = traffic(pictures, scenes, round(seconds * total), total, clock, began, self.say)
         try:
             result = send(
                 records,
@@ -278,10 +241,10 @@ class _Stage:
             spool.close()
         return result.sent, result.seconds
 
-    def _settle(self, sent: int, end: datetime) -> None:
+    def _settle(self, deployment: int, sent: int, end: datetime) -> None:
         """Wait until every record is stored and every minute that can be judged is."""
         limit = time.monotonic() + _SETTLED_S
-        while not self._is_settled(sent, end):
+        while not self._is_settled(deployment, sent, end):
             self.supervisor.check()
             if time.monotonic() > limit:
                 raise EnvironmentFault(
@@ -290,69 +253,10 @@ class _Stage:
                 )
             time.sleep(0.2)
 
-    def _is_settled(self, sent: int, end: datetime) -> bool:
+    def _is_settled(self, deployment: int, sent: int, end: datetime) -> bool:
         with reading(self.engine).connect() as conn:
             lines = ledger(conn)
-            position = read_position(conn, one_deployment(conn, self.settings.deployment).id)
+            position = read_position(conn, deployment)
         done = sum(line.scored + line.dead for line in lines)
-        judged = position is not None and position.evaluated_until is not None
-        return done >= sent and judged and position.evaluated_until >= end - timedelta(minutes=4)
-
-    def _summary(self, began: datetime, scenes: tuple[Scene, ...], speed: float) -> Summary:
-        with reading(self.engine).connect() as conn:
-            lines = ledger(conn)
-            incidents = all_incidents(conn, one_deployment(conn, self.settings.deployment).id)
-
-        def since(at: datetime) -> float:
-            return round((at - began).total_seconds() / FACTOR, 1)
-
-        def raised(alert: Alert) -> Raised:
-            over = None if alert.resolved_at is None else since(alert.resolved_at)
-            return Raised(alert.segment, alert.signal, alert.peak, since(alert.raised_at), over)
-
-        return Summary(
-            images=sum(line.scored for line in lines),
-            dead_letters=sum(line.dead for line in lines),
-            alerts=tuple(raised(alert) for incident in incidents for alert in incident.alerts),
-            scenes=scenes,
-            images_per_second=speed,
-            pages=self.heard.pages,
-        )
-
-
-def _traffic(
-    pictures: Pictures,
-    scenes: Sequence[Scene],
-    n: int,
-    rate: float,
-    clock: Callable[[], datetime],
-    began: datetime,
-    say: Callable[[str], None],
-) -> Iterator[NewRecord]:
-    """Each camera in turn; what it shows is what the story says of the moment that it is sent for."""
-    rng, announced = np.random.default_rng(13), set[Scene]()
-    for i in range(n):
-        camera = CAMERAS[i % len(CAMERAS)]
-        at_s = i / rate
-        scene = on_stage(scenes, at_s).get(camera)
-        for new in [one for one in scenes if one.start_s <= at_s and one not in announced]:
-            announced.add(new)
-            say(f"{at_s:.0f} s, {clock():%H:%MZ}: {new.told}, until {new.end_s:.0f} s")
-        value = pictures.shown(scene, at_s, rng)
-        if i % BROKEN_EVERY == BROKEN_EVERY - 1:
-            value = value[: len(value) // 2]
-        yield NewRecord(
-            key=camera.encode(),
-            value=value,
-            headers=(("segment", camera.encode()), ("id", f"{camera}/{i}".encode())),
-            timestamp=max(clock(), began),
-        )
-
-
-def write_sets(images: digits.DemoImages, home: Path) -> None:
-    """What a repair needs: normal images with labels, images of something else, and what to judge by."""
-    digits.write_images(images.train, home / "train", images.train_labels)
-    digits.write_images(images.stream, home / "digits-seen", images.stream_labels)
-    digits.write_images(digits.cut_others(360, np.random.default_rng(2)), home / "others")
-    digits.write_images(images.cats, home / "cats")
-    digits.write_images(digits.lying(images.stream), home / "lying")
+        judged = None if position is None else position.evaluated_until
+        return done >= sent and judged is not None and judged >= end - timedelta(minutes=4)

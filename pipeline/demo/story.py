@@ -24,7 +24,7 @@ class Scene:
 
 #: As shares of the story: what, which camera, from, to, in words.
 _SCENES = (
-    ("cats", "belt-2", 0.10, 0.18, "camera belt-2 shows cats, which the digit reader has never seen"),
+    ("cats", "belt-2", 0.09, 0.13, "camera belt-2 shows cats, which the digit reader has never seen"),
     ("noise", "gate", 0.30, 0.40, "camera gate becomes noisy, more and more"),
     ("dim", "hall", 0.46, 0.53, "camera hall loses a third of its light: most digits are still read rightly"),
     ("frozen", "dock", 0.60, 0.67, "camera dock is frozen: the same image again and again"),
@@ -33,10 +33,10 @@ _SCENES = (
 
 
 def story(seconds: float) -> tuple[Scene, ...]:
-    """All scenes of a story of that length; a short one has only the first, and half of it to recover."""
+    """All scenes of a story of that length; a short one has only the first, and most of it to recover."""
     if seconds < SHORTEST_WHOLE_S:
         what, camera, _, _, told = _SCENES[0]
-        return (Scene(what, camera, seconds / 4, seconds / 2, told),)
+        return (Scene(what, camera, seconds / 5, seconds / 4, told),)
     return tuple(
         Scene(what, camera, start * seconds, end * seconds, told) for what, camera, start, end, told in _SCENES
     )

@@ -138,8 +138,8 @@ class _Gathered:
         return class_mix(hours, pooled.starts, pooled.n, frequent)
 
     def coverage(self, d: float) -> CoverageReference | None:
-        """From the blocks of the features, where there are enough."""
-        if not self._blocks:
+        """From the blocks of the features, where there are enough; of coarser ticks they would be too large."""
+        if not self._blocks or self._source.minutes > 1:
             return None
         hours, n, z_sum, z_outer = zip(*self._blocks, strict=True)
         return traffic_coverage(np.array(n, np.float64), np.stack(z_sum), np.stack(z_outer), np.array(hours), d)

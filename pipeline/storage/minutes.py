@@ -78,7 +78,9 @@ def _within(
     minutes: int,
 ) -> Select[Any]:
     window = (TickRow.start >= start, TickRow.start < end)
-    return _of(select(*columns), deployment_id, reference_id, segment_id, minutes).where(*window).order_by(TickRow.start)
+    return (
+        _of(select(*columns), deployment_id, reference_id, segment_id, minutes).where(*window).order_by(TickRow.start)
+    )
 
 
 def _of(
