@@ -30,6 +30,11 @@ def demo(
         Path | None,
         typer.Option(metavar="DIR", help="A new folder for package, database and images: to repair the model next."),
     ] = None,
+    quiet: Annotated[
+        str | None,
+        typer.Option(metavar="DAYS", help="With --fast: so many days of clean traffic, as 30d; counts the pages."),
+    ] = None,
+    fast: Annotated[bool, typer.Option("--fast", help="With --quiet: without a clock, as quickly as it goes.")] = False,
     as_json: Json = False,
 ) -> None:
     """Six cameras show digits to a digit reader, then one shows cats: watch it being noticed, told and resolved.
@@ -41,7 +46,17 @@ def demo(
 
     Example: oodwatch demo
     """
+    days = _days(quiet, fast=fast)
     note("starting ...")  # torch takes some seconds to load
+    if days is not None:
+        from pipeline.demo.quiet import run_quiet
+
+        found = run_quiet(days=days, stop=stop_on_signals(), say=note)
+        if as_json:
+            print_json(found.as_dict())
+        else:
+            typer.echo(found.as_text())
+        return
     from pipeline.demo.scenario import run_demo
 
     voices = Voices()
@@ -63,6 +78,18 @@ def demo(
     else:
         typer.echo(summary.as_text())
         note("next, with your own model: README.md, or oodwatch package --help")
+
+
+def _days(quiet: str | None, *, fast: bool) -> int | None:
+    """As in --quiet 30d; None where it is not given."""
+    if quiet is None and not fast:
+        return None
+    if quiet is None or not fast:
+        raise UsageError("--quiet and --fast belong together, as in `oodwatch demo --quiet 30d --fast`")
+    number = quiet.removesuffix("d")
+    if not number.isdigit() or not 1 <= int(number) <= 365:
+        raise UsageError(f"--quiet {quiet}: give 1 to 365 days, as 30d")
+    return int(number)
 
 
 def up(

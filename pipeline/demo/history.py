@@ -105,12 +105,13 @@ class Past:
         """By level: what is complete at the end."""
         days = self.accepted_from
         late = floor(self.end, 60) - timedelta(hours=_HOURS_OF_MINUTES)
-        minutes = self._drawn(late, self.end, 1, rng)
-        fives = self._drawn(days, late, 5, rng) | self._coarser(minutes, 5)
-        hours = self._drawn(self.start, days, 60, rng) | self._coarser(fives, 60)
+        minutes = self.drawn(late, self.end, 1, rng)
+        fives = self.drawn(days, late, 5, rng) | self._coarser(minutes, 5)
+        hours = self.drawn(self.start, days, 60, rng) | self._coarser(fives, 60)
         return {1: minutes, 5: fives, 60: hours, 1440: self._coarser(hours, 1440)}
 
-    def _drawn(self, start: datetime, end: datetime, minutes: int, rng: np.random.Generator) -> Ticks:
+    def drawn(self, start: datetime, end: datetime, minutes: int, rng: np.random.Generator) -> Ticks:
+        """Ticks of one length, each with as many images of each segment."""
         length, images = timedelta(minutes=minutes), round(self.per_minute * minutes)
         total, per_tick = (end - start) // length, images * len(self.segments)
         step = max(1, _DRAWN // per_tick)

@@ -15,28 +15,24 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from sqlalchemy import Engine
 
 from pipeline.alerts.page import headline, page
-from pipeline.assembly.calibrating import run_calibration
-from pipeline.assembly.parts import ModelParts, matching_reference, open_database_of, open_model
+from pipeline.assembly.parts import open_database_of
 from pipeline.assembly.supervising import Hear, Role, Supervisor
 from pipeline.demo import digits
 from pipeline.demo.configured import FACTOR, configuration, settings_of
-from pipeline.demo.history import Pool, begin_watching, score_pool, write_past
+from pipeline.demo.history import Pool, begin_watching, write_past
+from pipeline.demo.model import N_CALIBRATE, prepare_model
 from pipeline.demo.pictures import Pictures
 from pipeline.demo.sets import write_sets
 from pipeline.demo.story import CAMERAS, SHORTEST_WHOLE_S, Scene, story
 from pipeline.demo.summary import Summary, summarise
 from pipeline.demo.traffic import traffic
 from pipeline.errors import EnvironmentFault, UsageError
-from pipeline.ingest.image_files import find_images
 from pipeline.ingest.produce import send
 from pipeline.ingest.spool import Spool
-from pipeline.models.packaging import make_package
-from pipeline.models.preprocessing import Preprocessing
 from pipeline.settings import Settings, child_environment
 from pipeline.shift.folding import floor
 from pipeline.storage.engine import reading
@@ -46,7 +42,6 @@ from pipeline.storage.streams import ledger
 #: Images a second of each camera, where the machine can; a short story needs more to come to its end.
 RATE, SHORT_RATE = 30.0, 60.0
 _SHARE = 0.25  # of the speed at which the pool was scored: the worker also reads, stores and shares the machine
-_N_CALIBRATE, _N_STREAM = 2_000, 2_000
 _SETTLED_S = 90.0  # how long worker and monitor may take to finish what was sent
 
 
@@ -127,8 +122,8 @@ class _Stage:
             self.supervisor.start(Role("dashboard", ("dashboard",)))
             self.shown(f"http://127.0.0.1:{self.settings.dashboard.port}/")
         images = digits.load_images()
-        parts = self._package()
-        pool, speed = self._calibrated(parts, images)
+        self.say(f"calibrating the digit reader on {N_CALIBRATE:,} images ...")
+        pool, speed = prepare_model(self.settings, self.engine, self.home, images, self._unless_stopped)
         self._unless_stopped()
         self.supervisor.start(Role("worker", ("worker",)))
         wished = SHORT_RATE if seconds < SHORTEST_WHOLE_S else RATE
@@ -160,41 +155,6 @@ class _Stage:
         self.supervisor.check()
         if self.stop.is_set():
             raise KeyboardInterrupt  # nothing has been shown yet: there is nothing to sum up
-
-    def _package(self) -> ModelParts:
-        classes = self.home / "classes.txt"
-        classes.write_text("\n".join(digits.CLASSES), encoding="utf-8")
-        half = (0.5, 0.5, 0.5)
-        make_package(
-            self.home / "digits",
-            architecture="pipeline.demo.digits:digit_reader",
-            weights=digits.WEIGHTS,
-            classes=classes,
-            head="head",
-            preprocessing=Preprocessing(digits.INPUT_SIZE, digits.INPUT_SIZE, mean=half, std=half),
-        )
-        return open_model(self.settings)
-
-    def _calibrated(self, parts: ModelParts, images: digits.DemoImages) -> tuple[Pool, float]:
-        """Calibrate, score what normal traffic is drawn from, and say how quickly that went, images/s."""
-        self.say(f"calibrating the digit reader on {_N_CALIBRATE:,} images ...")
-        rng = np.random.default_rng(11)
-        scans = np.concatenate([images.calibrate, images.stream])
-        labels = np.concatenate([images.calibrate_labels, images.stream_labels])
-        made, of = digits.jittered(scans, _N_CALIBRATE, rng)
-        digits.write_images(made, self.home / "calibrate", labels[of])
-        digits.write_images(digits.jittered(scans, _N_STREAM, rng)[0], self.home / "stream")
-        files = [(file.path, file.parent) for file in find_images([self.home / "calibrate"])]
-
-        def going(_done: int) -> None:
-            self._unless_stopped()
-
-        run_calibration(self.settings, files, target_fpr=0.05, temperature=1.0, representative=True, progress=going)
-        dtype, model_id = parts.classifier.dtype, parts.package.model_id
-        reference = matching_reference(self.engine, name=None, model_id=model_id, dtype=dtype)
-        began = time.monotonic()
-        pool = score_pool(self.settings, parts, reference, sorted((self.home / "stream").iterdir()))
-        return pool, _N_STREAM / (time.monotonic() - began)
 
     def _history(self, pool: Pool, rate: float) -> int:
         began = time.monotonic()

@@ -24,7 +24,7 @@ class Scene:
 
 #: As shares of the story: what, which camera, from, to, in words.
 _SCENES = (
-    ("cats", "belt-2", 0.09, 0.13, "camera belt-2 shows cats, which the digit reader has never seen"),
+    ("cats", "belt-2", 0.07, 0.10, "camera belt-2 shows cats, which the digit reader has never seen"),
     ("noise", "gate", 0.30, 0.40, "camera gate becomes noisy, more and more"),
     ("dim", "hall", 0.46, 0.53, "camera hall loses a third of its light: most digits are still read rightly"),
     ("frozen", "dock", 0.60, 0.67, "camera dock is frozen: the same image again and again"),
