@@ -139,7 +139,7 @@ class Monitor:
             return self._tell(judge_due(engine, deployment, new_evaluator, patience, now=self._clock()))
 
         def silence() -> bool:
-            self._tell(judge_silence(engine, deployment, new_evaluator, now=self._clock()))
+            self._tell(judge_silence(engine, deployment, new_evaluator, pace=patience.pace, now=self._clock()))
             return False
 
         def replaced() -> bool:

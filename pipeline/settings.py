@@ -3,12 +3,21 @@
 import difflib
 import os
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from platformdirs import user_state_path
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
@@ -20,6 +29,7 @@ from pydantic_settings import (
 )
 
 from pipeline.errors import UsageError
+from pipeline.records import utc_now
 
 _PREFIX = "OODWATCH_"
 
@@ -174,6 +184,36 @@ class LogSettings(_Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
+class ClockSettings(_Section):
+    """What time it is. For demos and rehearsals: a clock that runs faster than the machine's.
+
+    Both agree at `began`; since then a second of the machine is `factor` seconds.
+    """
+
+    began: AwareDatetime | None = None
+    factor: float = Field(1, ge=1, le=3600)
+
+    @model_validator(mode="after")
+    def _a_fast_clock_has_a_beginning(self) -> Self:
+        if self.factor != 1 and self.began is None:
+            raise ValueError(f"factor = {self.factor:g} needs began, the time at which it began to run so fast")
+        return self
+
+    def now(self) -> datetime:
+        """The time, UTC."""
+        return self.at(utc_now())
+
+    def at(self, machine: datetime) -> datetime:
+        """The time when the machine's clock says `machine`."""
+        if self.began is None or machine <= self.began:
+            return machine
+        return self.began.astimezone(UTC) + (machine - self.began) * self.factor
+
+    def lasting(self, seconds: float) -> timedelta:
+        """So many seconds of the machine, as this clock counts them: how long processes and disks may take."""
+        return timedelta(seconds=seconds) * self.factor
+
+
 class Settings(BaseSettings):
     """Everything a person can set."""
 
@@ -200,6 +240,7 @@ class Settings(BaseSettings):
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()
     dashboard: DashboardSettings = DashboardSettings()
+    clock: ClockSettings = ClockSettings()
 
     @field_validator("source", mode="before")
     @classmethod
@@ -232,6 +273,22 @@ class Settings(BaseSettings):
                 written_out if name == short else name: value for name, value in env_settings.env_vars.items()
             }
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, _config_file())
+
+
+def child_environment(config: Path, *, alone: bool) -> dict[str, str]:
+    """The environment of a process that reads its settings from `config`; `alone`: from nothing else."""
+    inherited = {
+        name: value
+        for name, value in os.environ.items()  # noqa: TID251 the one place
+        if not (alone and name.startswith(_PREFIX))
+    }
+    return {**inherited, f"{_PREFIX}CONFIG": str(config.resolve())}
+
+
+def load_settings_from(config: Path) -> Settings:
+    """What a process reads that `child_environment` was made for; the file in the place of any other."""
+    os.environ[f"{_PREFIX}CONFIG"] = str(config)  # noqa: TID251 the one place
+    return load_settings()
 
 
 def load_settings(**flags: Any) -> Settings:
@@ -409,6 +466,10 @@ TEMPLATE = """\
 # insecure = false            # true: whoever reaches the address sees everything
 # refresh_seconds = 10
 # stale_minutes = 5           # without a newer image for so long, figures are shown as old
+
+[clock]                       # for demos and rehearsals: the same in every process, never in production
+# began = 2026-01-01T00:00:00Z  # since then the clock runs so many times as fast as the machine's
+# factor = 1
 
 [log]
 # format = "auto"             # text on a terminal, else json

@@ -27,7 +27,7 @@ def results(seen: Snapshot, firing: bool) -> Found:
     """Records wait, and nothing comes of them."""
     if not seen.partitions:
         return None
-    limit = _STUCK_ENDS if firing else _STUCK
+    limit = seen.pace * (_STUCK_ENDS if firing else _STUCK)
     stuck = [one for one in seen.partitions if one.waiting and seen.now - one.moved_at >= limit]
     if not stuck:
         return "ok", seen.now, "results come, or nothing waits"
@@ -46,8 +46,8 @@ def lag(seen: Snapshot, firing: bool) -> Found:
     """Results come, of images that are old by then."""
     if not seen.partitions:
         return None
-    limit = _LATE_ENDS if firing else _LATE
-    moving = [one for one in seen.partitions if one.waiting and seen.now - one.moved_at < _STUCK]
+    limit = seen.pace * (_LATE_ENDS if firing else _LATE)
+    moving = [one for one in seen.partitions if one.waiting and seen.now - one.moved_at < _STUCK * seen.pace]
     late = [one for one in moving if one.newest is not None and seen.now - one.newest >= limit]
     if not late:
         return "ok", seen.now, "what is scored is recent"
@@ -125,7 +125,8 @@ def workers(seen: Snapshot, firing: bool) -> Found:
     """Workers that were killed and not replaced, or that all wait."""
     if not seen.workers:
         return None
-    limit = _SILENT / 2 if firing else _SILENT
+    limit = seen.pace * (_SILENT / 2 if firing else _SILENT)
+    warming = seen.pace * _WARMING
     silent = [one for one in seen.workers if seen.now - one.beat_at >= limit]
     alive = [one for one in seen.workers if seen.now - one.beat_at < limit]
     gone = sorted(silent, key=lambda one: one.beat_at)
@@ -139,8 +140,8 @@ def workers(seen: Snapshot, firing: bool) -> Found:
             f"{_more(len(gone) - 1, 'worker')}, {len(alive)} beat: see its log, start it again",
         )
     moved = max((one.moved_at for one in seen.partitions), default=None)
-    still = moved is not None and seen.now - moved >= _WARMING
-    if still and not any(one.ready for one in alive) and all(seen.now - one.started_at >= _WARMING for one in alive):
+    still = moved is not None and seen.now - moved >= warming
+    if still and not any(one.ready for one in alive) and all(seen.now - one.started_at >= warming for one in alive):
         assert moved is not None
         reasons = next((one.reasons for one in alive if one.reasons), ("no reason given",))
         return "error", moved, f"no worker is ready, {len(alive)} beat: {'; '.join(reasons)}"
@@ -170,7 +171,7 @@ def judging(seen: Snapshot, firing: bool) -> Found:
         return None
     first, newest = seen.imaged
     since = seen.judged_until or first
-    if newest - since < (_BEHIND_ENDS if firing else _BEHIND):
+    if newest - since < seen.pace * (_BEHIND_ENDS if firing else _BEHIND):
         return "ok", seen.now, "minutes are judged as they come"
     return (
         "error",

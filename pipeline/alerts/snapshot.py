@@ -44,6 +44,7 @@ class Snapshot:
     """A deployment at one moment; counts are of the last hour."""
 
     now: datetime
+    pace: float = 1.0  # seconds of the clock that pass in one of the machine's: limits of processing time grow by it
     partitions: tuple[Partition, ...] = ()
     scored: int = 0
     dead: Mapping[str, int] | None = None  # dead letters by reason

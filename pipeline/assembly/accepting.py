@@ -9,9 +9,11 @@ from sqlalchemy import Connection
 from pipeline.assembly.detecting import stored_null, thresholds_of
 from pipeline.assembly.parts import existing_database
 from pipeline.errors import RefusedError, UsageError
-from pipeline.records import Reference, utc_now
+from pipeline.records import Reference
 from pipeline.settings import Settings
+from pipeline.shift.baseline import Baseline
 from pipeline.shift.baseline_summary import provisional_because, summarise
+from pipeline.shift.budget import Thresholds
 from pipeline.shift.folding import floor
 from pipeline.shift.null import Null
 from pipeline.stages.accepting import Source, accept
@@ -85,23 +87,7 @@ def accept_baseline(
             reference = reference_by_key(conn, deployment.reference_id)
             source, notes = accepted_window(conn, deployment, reference, start, end)
             notes += quiet_or_forced(conn, source, force=force)
-            made, pooled = accept(conn, source)
-            null = Null.from_reference(reference)
-            known = null.with_baseline(made)
-            known.check(thresholds)
-            before = last_version(conn, deployment.id, deployment.reference_id)
-        line = BaselineLine(
-            version=before + 1,
-            window_start=source.start,
-            window_end=source.end,
-            name=name,
-            reason=reason,
-            accepted_at=utc_now(),
-            days=made.days,
-            revoked_at=None,
-            revoked_by=None,
-            summary=summarise(made, pooled, null, reference.classes),
-        )
+            line, made, known = made_from(conn, source, thresholds, name=name, reason=reason, now=settings.clock.now())
         if dry_run:
             notes.append("a dry run: nothing was stored")
         else:
@@ -110,6 +96,32 @@ def accept_baseline(
             notes.append("the monitor takes it up with its next look, and begins anew with no evidence")
     because = provisional_because(known)
     return Shown(deployment.name, reference.name, line.version, [line], because, (source.start, source.end), notes)
+
+
+def made_from(
+    conn: Connection, source: Source, thresholds: Thresholds, *, name: str, reason: str, now: datetime
+) -> tuple[BaselineLine, Baseline, Null]:
+    """The next baseline, not yet stored, how it is listed, and what it makes of the reference.
+
+    Raises RefusedError where there is no image in the window, or normal traffic would reach the warning level.
+    """
+    made, pooled = accept(conn, source)
+    null = Null.from_reference(source.reference)
+    known = null.with_baseline(made)
+    known.check(thresholds)
+    line = BaselineLine(
+        version=last_version(conn, source.deployment_id, source.key) + 1,
+        window_start=source.start,
+        window_end=source.end,
+        name=name,
+        reason=reason,
+        accepted_at=now,
+        days=made.days,
+        revoked_at=None,
+        revoked_by=None,
+        summary=summarise(made, pooled, null, source.reference.classes),
+    )
+    return line, made, known
 
 
 def revoke(settings: Settings, *, name: str) -> tuple[int, int | None]:
@@ -123,7 +135,7 @@ def revoke(settings: Settings, *, name: str) -> tuple[int, int | None]:
         deployment = one_deployment(conn, settings.deployment)
         key = deployment.id, deployment.reference_id
         version = newest_baseline(conn, *key)
-        if version is None or not revoke_baseline(conn, *key, version, by=name, now=utc_now()):
+        if version is None or not revoke_baseline(conn, *key, version, by=name, now=settings.clock.now()):
             raise RefusedError(f"deployment {deployment.name} has no baseline that counts: nothing was revoked")
         left = newest_baseline(conn, *key)
     return version, left

@@ -7,7 +7,6 @@ from pipeline.alerts.answer import payload
 from pipeline.alerts.incident import Event
 from pipeline.assembly.detecting import thresholds_of
 from pipeline.assembly.parts import existing_database
-from pipeline.records import utc_now
 from pipeline.settings import Settings
 from pipeline.stages.answering import Composer
 from pipeline.storage.engine import reading
@@ -28,7 +27,7 @@ def why(settings: Settings, incident_id: int | None) -> dict[str, Any]:
     composer = composer_of(settings)
     with existing_database(settings) as engine, reading(engine).connect() as conn:
         deployment, incident, event, event_id = read_incident(conn, incident_id)
-        now = utc_now()
+        now = settings.clock.now()
         if event is None:
             event = Event(incident.id, None, None, now, "note", None, None, "oodwatch", "")
         return payload(composer.answer(conn, deployment, incident, replace(event, at=now)), event, event_id)

@@ -7,7 +7,7 @@ import numpy as np
 
 from pipeline.assembly.parts import decode_threads, energy_score, open_database_of, open_model, residual_origin
 from pipeline.calibrate import Calibration, Request, calibrate, quantile_size
-from pipeline.records import ENERGY, utc_now
+from pipeline.records import ENERGY
 from pipeline.settings import Settings
 from pipeline.shift.threshold import conformal_rank
 from pipeline.storage.engine import reading, translated_errors
@@ -53,7 +53,7 @@ def run_calibration(
         energy_score(temperature),
         residual_origin(parts.classifier),
         device=str(parts.classifier.device),
-        now=utc_now(),
+        now=settings.clock.now(),
         rng=np.random.default_rng(0),
         threads=decode_threads(settings),
         progress=progress,

@@ -30,7 +30,9 @@ class Deliveries:
         self._deadman = make_deadman(settings.deadman, clock)
         self._clock = clock
         self._deployment = settings.deployment
-        self._renew_every = min(timedelta(seconds=settings.monitor.interval_seconds), RENEW_AFTER)
+        self._renew_every = settings.clock.factor * min(
+            timedelta(seconds=settings.monitor.interval_seconds), RENEW_AFTER
+        )
 
     def once(self, engine: Engine, work: Work) -> None:
         """Try all that is due once, after a run. Raises DBAPIError."""

@@ -21,7 +21,7 @@ from pipeline.assembly.parts import (
 from pipeline.assembly.unpacking import unpacked, with_model
 from pipeline.errors import RefusedError
 from pipeline.models.package import load_package
-from pipeline.records import Record, Reference, utc_now
+from pipeline.records import Record, Reference
 from pipeline.settings import Settings
 from pipeline.stages.handover import reason
 from pipeline.stages.inference import Inference, SupportOf
@@ -166,7 +166,7 @@ def make_generation(
     """A loaded model as one generation of a worker; `settings` name its package, for its child process."""
     from pipeline.models.device import free_memory, is_fatal, is_out_of_memory
 
-    isolation = Isolation(partial(make_isolated, settings), clock=utc_now)
+    isolation = Isolation(partial(make_isolated, settings), clock=settings.clock.now)
 
     def score_isolated(records: Sequence[Record]) -> Iterator[Isolated]:
         for answer in isolation.score(records):
@@ -182,7 +182,7 @@ def make_generation(
         is_fatal=is_fatal,
         free_memory=free_memory,
         score_isolated=score_isolated,
-        clock=utc_now,
+        clock=settings.clock.now,
         support=support,
     )
     spec, classifier = parts.package.spec, parts.classifier

@@ -15,7 +15,6 @@ from pipeline.alerts.snapshot import Disk
 from pipeline.assembly.answering import composer_of
 from pipeline.assembly.parts import existing_database
 from pipeline.errors import EnvironmentFault, UsageError
-from pipeline.records import utc_now
 from pipeline.settings import Settings
 from pipeline.stages.alerting import Alerting, store
 from pipeline.storage.alert_evidence import read_streams
@@ -74,7 +73,7 @@ def alerting_of(settings: Settings) -> Alerting:
         )
         for channel in settings.channels
     ]
-    return Alerting(rules, channels, composer_of(settings), _disk_of(settings))
+    return Alerting(rules, channels, composer_of(settings), _disk_of(settings), pace=settings.clock.factor)
 
 
 def decide(
@@ -82,7 +81,7 @@ def decide(
     incident_id: int,
     act: Act,
     *,
-    clock: Callable[[], datetime] = utc_now,
+    clock: Callable[[], datetime] | None = None,
     between: Callable[[], None] = lambda: None,
 ) -> Decided:
     """Store a decision, on what others have decided first; `between` is called between reading and writing.
@@ -94,7 +93,7 @@ def decide(
         alerting = alerting_of(settings)
         seen: int | None = None
         for _ in range(_ATTEMPTS):
-            now = clock()
+            now = (clock or settings.clock.now)()
             with reading(engine).connect() as conn:
                 deployment, standing, before = _found(conn, incident_id)
                 lines = history(conn, [incident_id])

@@ -102,7 +102,7 @@ def register(settings: Settings, folder: Path, *, name: str | None, who: str, wh
             parent=None if repair is None else repair.get("parent"),
             repair=repair,
             size=archive.size,
-            registered_at=utc_now(),
+            registered_at=settings.clock.now(),
             registered_by=who,
         )
         is_new = save_package(conn, registered, archive.content)

@@ -5,7 +5,6 @@ import time
 from sqlalchemy import Engine
 
 from pipeline.errors import EnvironmentFault
-from pipeline.records import utc_now
 from pipeline.settings import Settings
 from pipeline.stages.writer import Writer
 from pipeline.storage.engine import file_identity, shown
@@ -23,6 +22,7 @@ class Housekeeping:
         self._engine = engine
         self._writer = writer
         self._limits = RetentionLimits(settings.retention.keep, settings.samples.max_samples)
+        self._clock = settings.clock.now
         self._file = file_identity(engine.url)
         self._next_log_end = 0.0
         self._next_retention = 0.0
@@ -47,7 +47,7 @@ class Housekeeping:
             )
 
     def _keep_to_retention(self) -> int:
-        now = utc_now()
+        now = self._clock()
         with self._engine.begin() as conn:
             ensure_days_ahead(conn, now=now)
             deleted = delete_expired(conn, self._limits, now=now)

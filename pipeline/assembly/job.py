@@ -11,7 +11,7 @@ from pipeline.assembly.housekeeping import Housekeeping
 from pipeline.assembly.operating import Operations
 from pipeline.assembly.parts import decode_threads, owner_name
 from pipeline.assembly.sources import Source
-from pipeline.records import Range, utc_now
+from pipeline.records import Range
 from pipeline.settings import Settings
 from pipeline.stages.cursors import Cursors, StartAt
 from pipeline.stages.flow import Flow, InFlight
@@ -91,7 +91,7 @@ class Job:
             owner=owner_name(),
             start_at=self.start_at,
             isolation_span=limits.max_records_in_flight,
-            clock=utc_now,
+            clock=self.settings.clock.now,
         )
         return Writer(
             self.engine,
@@ -103,7 +103,7 @@ class Job:
             retry=Retry(
                 self.engine.url, give_up, progress=flow.progress, beat=partial(self.operations.pulse.beat, "writer")
             ),
-            clock=utc_now,
+            clock=self.settings.clock.now,
             on_stored=self.on_stored,
             farewell=self.operations.farewell,
         )

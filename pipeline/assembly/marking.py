@@ -5,7 +5,6 @@ from datetime import datetime
 
 from pipeline.assembly.parts import existing_database
 from pipeline.errors import UsageError
-from pipeline.records import utc_now
 from pipeline.settings import Settings
 from pipeline.storage.engine import reading
 from pipeline.storage.marks import MarkLine, add_mark, read_marks
@@ -21,7 +20,7 @@ def make_mark(settings: Settings, text: str, *, at: datetime | None, who: str) -
     """
     if not text.strip() or len(text) > _LONGEST or "\0" in text:
         raise UsageError(f"a mark of {len(text)} characters: say in 1 to {_LONGEST} what was done")
-    now = utc_now()
+    now = settings.clock.now()
     with existing_database(settings) as engine, engine.begin() as conn:
         deployment = None if settings.deployment is None else one_deployment(conn, settings.deployment)
         key = add_mark(

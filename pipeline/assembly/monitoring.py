@@ -56,10 +56,12 @@ def run_monitor(
     A database that does not answer is waited for, except by a run that is to happen once. That one raises
     RefusedError, after all else is done, where a reference cannot be judged.
     """
-    clock = utc_now if now is None else lambda: now
+    clock = settings.clock.now if now is None else lambda: now
     deliveries = Deliveries(settings, clock)
     listen = "off" if once else settings.http.listen
-    with Operations("monitor", name=owner_name(), listen=listen, stop=stop, patient=not once) as operations:
+    with Operations(
+        "monitor", name=owner_name(), listen=listen, stop=stop, patient=not once, clock=clock
+    ) as operations:
         opening = partial(open_database_of, settings, create=not once)
         engine = operations.patiently("opening the database", opening)
         if engine is None:
@@ -220,8 +222,9 @@ def _limits(settings: Settings) -> Limits:
     monitor, ticks = settings.monitor, settings.ticks
     patience = Patience(
         lateness=timedelta(seconds=monitor.lateness_seconds),
-        idle=timedelta(seconds=monitor.idle_seconds),
+        idle=settings.clock.lasting(monitor.idle_seconds),
         revise=timedelta(hours=monitor.revise_hours),
+        pace=settings.clock.factor,
     )
     days = (ticks.minute_days, ticks.five_minute_days, ticks.hour_days, ticks.day_days)
     return Limits(patience, TickRetention(*(timedelta(days=kept) for kept in days)), monitor.max_segments)

@@ -59,12 +59,22 @@ class Operations:
     Until `watch` or `attend` give it work to look at, it is not ready, and the phase says why.
     """
 
-    def __init__(self, role: str, *, name: str, listen: str, stop: threading.Event, patient: bool) -> None:
+    def __init__(
+        self,
+        role: str,
+        *,
+        name: str,
+        listen: str,
+        stop: threading.Event,
+        patient: bool,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
         self._role = role
         self._patient = patient
         self._name = name
         self._stop = stop
-        self._started_at = utc_now()
+        self._clock = clock
+        self._started_at = clock()
         self._phase = "starting"
         self._troubles: Callable[[], list[str]] | None = None
         self._notes: Callable[[], list[str]] = list
@@ -151,7 +161,8 @@ class Operations:
 
     def heartbeat(self, engine: Engine, writer: Working, deployment: str | None) -> "Heartbeat":
         """What the thread that has the database calls between transactions."""
-        return Heartbeat(engine, writer, partial(self._process, deployment), self.unready, self._note_revision)
+        describe = partial(self._process, deployment)
+        return Heartbeat(engine, writer, describe, self.unready, self._note_revision, clock=self._clock)
 
     def farewell(self, conn: Connection) -> None:
         """An orderly end: the process's row goes."""

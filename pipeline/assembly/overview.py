@@ -5,7 +5,6 @@ from datetime import datetime, timedelta
 
 from pipeline.assembly.operating import HEARTBEAT_INTERVAL_S
 from pipeline.assembly.parts import open_database_of
-from pipeline.records import utc_now
 from pipeline.settings import Settings
 from pipeline.storage.engine import reading, translated_errors
 from pipeline.storage.processes import Process, list_processes
@@ -38,14 +37,14 @@ def read_processes(settings: Settings) -> list[ProcessLine]:
     with translated_errors(engine.url), reading(engine).connect() as conn:
         processes = list_processes(conn)
     engine.dispose()
-    now = utc_now()
-    return [line_of(process, now) for process in processes]
+    clock = settings.clock
+    return [line_of(process, clock.now(), SILENT_AFTER * clock.factor) for process in processes]
 
 
-def line_of(process: Process, now: datetime) -> ProcessLine:
+def line_of(process: Process, now: datetime, silent_after: timedelta = SILENT_AFTER) -> ProcessLine:
     """What a heartbeat means now."""
     age, state = now - process.beat_at, process.state
-    silent = age > SILENT_AFTER
+    silent = age > silent_after
     lag = state.get("lag", {})
     reasons = [f"last beat {process.beat_at:%Y-%m-%dT%H:%M:%SZ}"] if silent else state.get("reasons", [])
     if not reasons and state.get("standby"):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Engine
 
 from pipeline.errors import UsageError
-from pipeline.records import Float64s, Outputs, Reference, Scores, utc_now
+from pipeline.records import Float64s, Outputs, Reference, Scores
 from pipeline.settings import HttpSettings, Settings, load_settings
 from pipeline.storage.engine import open_database, reading, translated_errors
 from pipeline.storage.references import find_reference
@@ -112,7 +112,7 @@ def make_preparation(settings: Settings, package: ModelPackage) -> Preparation:
             horizon=settings.retention.keep,
         ),
         decode_limits=DecodeLimits(max_pixels=limits.max_pixels),
-        clock=utc_now,
+        clock=settings.clock.now,
     )
 
 

@@ -1,13 +1,11 @@
 """Composition: settings → the dashboard."""
 
 from collections.abc import Callable
-from datetime import timedelta
 
 from dashboard.board import Board
 from dashboard.serving import Place, serve
 from pipeline.assembly.detecting import thresholds_of
 from pipeline.assembly.overview import SILENT_AFTER
-from pipeline.records import utc_now
 from pipeline.settings import Settings
 from pipeline.storage.read_only import open_read_only
 
@@ -22,11 +20,11 @@ def show_dashboard(settings: Settings, *, say: Callable[[str], None]) -> None:
     engine = open_read_only(settings.database_url)
     board = Board(
         engine,
-        utc_now,
+        settings.clock.now,
         levels=(thresholds.warning, thresholds.critical),
         budget_days=settings.detector.budget_days,
-        silent_after=SILENT_AFTER,
-        stale_after=timedelta(minutes=chosen.stale_minutes),
+        silent_after=SILENT_AFTER * settings.clock.factor,
+        stale_after=settings.clock.lasting(60 * chosen.stale_minutes),
         refresh_s=chosen.refresh_seconds,
         user_header=chosen.user_header,
     )

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 _NEEDS = {"webhook": {"url"}, "alertmanager": {"url"}, "pagerduty": {"secret"}, "apprise": {"url"}, "stdout": set()}
 _MAY_HAVE = {"webhook": {"secret"}, "pagerduty": {"url"}}
 _FORMS = {"url": "url or url_file", "secret": "secret_file"}
-_MARGIN = timedelta(seconds=60)  # of a claim, beyond the time of one exchange: Apprise keeps times of its own
+_MARGIN_S = 60  # of a claim, beyond the time of one exchange: Apprise keeps times of its own
 
 
 def make_channels(settings: Settings, clock: Callable[[], datetime]) -> tuple[Channel, ...]:
@@ -36,7 +36,7 @@ def make_channels(settings: Settings, clock: Callable[[], datetime]) -> tuple[Ch
     for name in names:
         if names.count(name) > 1:
             raise UsageError(f"setting channels: two are named {name!r}; give each a name of its own")
-    return tuple(_channel(channel, clock) for channel in settings.channels)
+    return tuple(_channel(channel, clock, settings.clock.lasting) for channel in settings.channels)
 
 
 def server_of(settings: ChannelSettings) -> tuple[str, int] | None:
@@ -64,7 +64,9 @@ def make_deadman(settings: DeadmanSettings, clock: Callable[[], datetime]) -> De
     return Deadman(timedelta(seconds=settings.interval_seconds), ping, hider(secrets_in(url)))
 
 
-def _channel(settings: ChannelSettings, clock: Callable[[], datetime]) -> Channel:
+def _channel(
+    settings: ChannelSettings, clock: Callable[[], datetime], lasting: Callable[[float], timedelta]
+) -> Channel:
     kind = settings.kind
     what = f"setting channels: {settings.name} ({kind})"
     url = _read(what, "url", settings.url, settings.url_file)
@@ -81,7 +83,7 @@ def _channel(settings: ChannelSettings, clock: Callable[[], datetime]) -> Channe
         teller = _teller(settings, url, secret or "", clock)
     except UsageError as error:
         raise UsageError(f"{what}: {hide(str(error))}") from None
-    lease = timedelta(seconds=settings.timeout_seconds) + _MARGIN
+    lease = lasting(settings.timeout_seconds + _MARGIN_S)
     return Channel(settings.name, kind, teller, where, lease, hide)
 
 

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from datetime import datetime
 from functools import partial
 
 from sqlalchemy import Engine
@@ -11,7 +12,6 @@ from pipeline.assembly.job import Job
 from pipeline.assembly.operating import Operations
 from pipeline.assembly.parts import open_database_of, owner_name, required_source
 from pipeline.assembly.sources import check_source, open_source, start_from
-from pipeline.records import utc_now
 from pipeline.settings import Settings
 from pipeline.stages.flow import Progress
 from pipeline.stages.handover import Handover, note_refused
@@ -40,7 +40,10 @@ def run_worker(
     check_source(url, settings.source.kafka)
     begin = start_from(start_at)
     listen = settings.http.listen
-    with Operations("worker", name=owner_name(), listen=listen, stop=stop, patient=not drain) as operations:
+    clock = settings.clock.now
+    with Operations(
+        "worker", name=owner_name(), listen=listen, stop=stop, patient=not drain, clock=clock
+    ) as operations:
         engine = operations.patiently("opening the database", partial(open_database_of, settings))
         if engine is None:
             return Progress()
@@ -49,7 +52,7 @@ def run_worker(
         beginning = operations.patiently("loading the model", generations.first)
         if beginning is None:
             return Progress()
-        key = operations.patiently("enlisting in the database", partial(_enlist, engine, beginning, deployment))
+        key = operations.patiently("enlisting in the database", partial(_enlist, engine, beginning, deployment, clock))
         if key is None:
             return Progress()
         source = open_source(
@@ -66,14 +69,14 @@ def run_worker(
             deployment=deployment,
             model=serving.current.description,
             energy_edges=serving.current.reference.edges,
-            clock=utc_now,
+            clock=clock,
         )
 
         def swapped(generation: Generation) -> None:
             metrics.describe(generation.description)
             say(f"{deployment}: from now on {generation}")
 
-        handover = _handover(engine, serving, generations, key, beginning.seen, swapped)
+        handover = _handover(engine, serving, generations, key, beginning.seen, clock, swapped)
         job = Job(
             settings,
             engine,
@@ -100,9 +103,9 @@ def run_worker(
             engine.dispose()
 
 
-def _enlist(engine: Engine, beginning: Beginning, deployment: str) -> int:
+def _enlist(engine: Engine, beginning: Beginning, deployment: str, clock: Callable[[], datetime]) -> int:
     """The deployment's key: it is what scores here from now on. The registry hears what is not taken, and why."""
-    generation, now = beginning.generation, utc_now()
+    generation, now = beginning.generation, clock()
     assert generation.reference.id is not None
     with translated_errors(engine.url), engine.begin() as conn:
         key = ensure_deployment(
@@ -119,6 +122,7 @@ def _handover(
     generations: Generations,
     deployment_id: int,
     seen: int,
+    clock: Callable[[], datetime],
     swapped: Callable[[Generation], None],
 ) -> Handover:
     return Handover(
@@ -128,7 +132,7 @@ def _handover(
         deployment_id=deployment_id,
         seen=seen,
         owner=owner_name(),
-        clock=utc_now,
+        clock=clock,
         on_swap=swapped,
     )
 

@@ -32,6 +32,7 @@ from pipeline.cli import (
     rules,
     run,
     simulating,
+    together,
     topics,
     why,
 )
@@ -49,7 +50,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 PANELS: dict[str, dict[str, Callable[..., Any]]] = {
-    "See it": {"demo": run.demo},
+    "See it": {"demo": together.demo},
     "Model": {
         "package": model.package,
         "score": model.score,
@@ -58,7 +59,12 @@ PANELS: dict[str, dict[str, Callable[..., Any]]] = {
         "references": model.references,
         "card": model.card,
     },
-    "Run": {"produce": data.produce, "worker": run.worker, "monitor": monitoring.monitor},
+    "Run": {
+        "produce": data.produce,
+        "worker": run.worker,
+        "monitor": monitoring.monitor,
+        "up": together.up,
+    },
     "Detect": {"replay": detection.replay, "simulate": simulating.simulate},
     "Alert": {
         "alerts": alerts.alerts,

@@ -1,11 +1,10 @@
-"""Commands that run: worker, demo."""
+"""Commands that run: worker."""
 
 import logging
 import signal
 import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -100,31 +99,6 @@ def worker(
             f"scored {progress.scored:,}, dead letters {progress.dead:,}, flagged {progress.flagged:,}"
             + (f", gone from the log before they were read {progress.expired:,}" if progress.expired else "")
         )
-
-
-def demo(
-    headless: Annotated[bool, typer.Option("--headless", help="No live table.")] = False,
-    seconds: Annotated[int, typer.Option(min=5, metavar="N", help="How long images are sent.")] = 30,
-    keep: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="A new folder for package, database and images: to repair the model next."),
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """A digit reader that is shown cats: trains, calibrates, produces, scores, and shows it live.
-
-    Example: oodwatch demo
-    """
-    note("starting ...")  # torch takes some seconds to load
-    from pipeline.demo.scenario import run_demo
-
-    live = not headless and not as_json and sys.stderr.isatty()
-    summary = run_demo(seconds=seconds, live=live, stop=stop_on_signals(), say=note, keep=keep)
-    if as_json:
-        print_json(summary.as_dict())
-    else:
-        typer.echo(summary.as_text())
-        note("next, with your own model: README.md, or oodwatch package --help")
 
 
 def stop_on_signals(say: Callable[[str], None] = note) -> threading.Event:

@@ -21,6 +21,7 @@ INPUT_SIZE = 8  # what the reader sees
 _N_TRAIN = 900
 _N_CALIBRATE = 400
 CLASSES = tuple(str(digit) for digit in range(10))
+WEIGHTS = Path(__file__).with_name("digits.safetensors")  # made by `python -m pipeline.demo.weights`
 
 
 class DigitReader(nn.Module):
@@ -98,7 +99,7 @@ def train(
     epochs: int = 30,
     progress: Callable[[int], None] = lambda epoch: None,
 ) -> dict[str, Tensor]:
-    """Train the reader on the CPU in some seconds; return its state dict."""
+    """Train the reader on the CPU; return its state dict."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = DigitReader()
@@ -132,9 +133,34 @@ def cut_others(n: int, rng: np.random.Generator) -> Pixels:
     return _cut(("astronaut", "brick", "camera", "coffee", "coins", "grass", "gravel", "moon", "rocket"), n, rng)
 
 
+def jittered(pixels: Pixels, n: int, rng: np.random.Generator) -> tuple[Pixels, NDArray[np.int64]]:
+    """n images like these, each turned, moved and lit a little differently and with noise; and which each was."""
+    chosen = rng.permutation(np.resize(np.arange(len(pixels)), n))
+    made = np.stack([_jitter(pixels[i], rng) for i in chosen])
+    return made, chosen
+
+
+def noisy(pixels: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
+    """With noise of a standard deviation of that many grey levels."""
+    return np.clip(pixels + rng.normal(0, strength, pixels.shape), 0, 255).astype(np.uint8)
+
+
+def dimmed(pixels: Pixels, light: float) -> Pixels:
+    """With so much of their light left, 0 to 1."""
+    return (pixels * light).astype(np.uint8)
+
+
 def lying(pixels: Pixels) -> Pixels:
     """As a camera that has fallen over sees them."""
     return np.ascontiguousarray(np.rot90(pixels, axes=(1, 2)))
+
+
+def _jitter(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    moved = Image.fromarray(image).rotate(
+        float(rng.normal(0, 4)), Image.Resampling.BILINEAR, translate=tuple(rng.integers(-3, 4, 2).tolist())
+    )
+    lit = np.asarray(moved, np.float64) * rng.uniform(0.9, 1.0) + rng.normal(0, 3, (SIDE, SIDE, 1))
+    return np.clip(lit, 0, 255).astype(np.uint8)
 
 
 def _cut(names: tuple[str, ...], n: int, rng: np.random.Generator) -> Pixels:

@@ -1,257 +1,222 @@
-"""The demo: three cameras show digits to a digit reader; after a while one of them shows cats.
+"""The demo: six cameras show digits to a digit reader; one after another shows something else.
 
-Everything is the product itself: package, calibration, spool, worker, database. Only the terminal
-table is the demo's own.
+Everything is the product itself, each role a process of its own: package, calibration, log, worker, monitor,
+dashboard, database. Only the images and two weeks of history are made up. All share one clock, on which a second is
+a minute.
 """
 
-import math
+import json
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
+from sqlalchemy import Engine
 
-from pipeline.assembly.calibrating import run_calibration
-from pipeline.assembly.working import run_worker
+from pipeline.alerts.page import headline, page
+from pipeline.assembly.parts import open_database_of
+from pipeline.assembly.supervising import Hear, Role, Supervisor
 from pipeline.demo import digits
-from pipeline.demo.screen import Screen
-from pipeline.errors import OodwatchError, UsageError
-from pipeline.ingest.image_files import find_images
+from pipeline.demo.configured import FACTOR, configuration, settings_of
+from pipeline.demo.history import Pool, begin_watching, write_past
+from pipeline.demo.model import N_CALIBRATE, prepare_model
+from pipeline.demo.pictures import Pictures
+from pipeline.demo.sets import write_sets
+from pipeline.demo.story import CAMERAS, SHORTEST_WHOLE_S, Scene, story
+from pipeline.demo.summary import Summary, summarise
+from pipeline.demo.traffic import traffic
+from pipeline.errors import EnvironmentFault, UsageError
 from pipeline.ingest.produce import send
-from pipeline.ingest.source import NewRecord
 from pipeline.ingest.spool import Spool
-from pipeline.models.packaging import make_package
-from pipeline.models.preprocessing import Preprocessing
-from pipeline.records import Pixels, utc_now
-from pipeline.settings import HttpSettings, Settings, SourceSettings, load_settings
-from pipeline.stages.rows import Entry
+from pipeline.settings import Settings, child_environment
+from pipeline.shift.folding import floor
+from pipeline.storage.engine import reading
+from pipeline.storage.monitoring import read_position
+from pipeline.storage.streams import ledger
 
-CAMERAS = ("north", "south", "east")
-CAT_CAMERA = "east"
-CATS_FROM = 1 / 3  # of the demo's time
-RATE = 60.0  # records a second, all cameras together
-BROKEN_EVERY = 97  # a truncated image now and then: dead letters are part of the picture
-
-
-@dataclass(slots=True)
-class Tally:
-    """What the worker has stored, per camera; filled from the writer thread."""
-
-    images: dict[str, int] = field(default_factory=lambda: dict.fromkeys(CAMERAS, 0))
-    flagged: dict[str, int] = field(default_factory=lambda: dict.fromkeys(CAMERAS, 0))
-    recent: dict[str, list[tuple[float, int, int]]] = field(default_factory=lambda: {name: [] for name in CAMERAS})
-    dead: int = 0
-
-    @property
-    def total(self) -> int:
-        """Records that ended as a row or as a dead letter."""
-        return sum(self.images.values()) + self.dead
-
-    def add(self, entry: Entry, now_s: float) -> None:
-        """Count a stored batch."""
-        self.dead += len(entry.batch.dead)
-        seen = dict.fromkeys(CAMERAS, 0)
-        hits = dict.fromkeys(CAMERAS, 0)
-        for image, flag in zip(entry.batch.images, entry.flags.tolist(), strict=True):
-            seen[image.message.segment] += 1
-            hits[image.message.segment] += flag
-        for camera in CAMERAS:
-            self.images[camera] += seen[camera]
-            self.flagged[camera] += hits[camera]
-            self.recent[camera].append((now_s, seen[camera], hits[camera]))
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """How the demo ended."""
-
-    images: int
-    dead_letters: int
-    flagged: dict[str, float]
-    threshold: float
-    seconds: float
-
-    def as_dict(self) -> dict[str, object]:
-        """The last line of `oodwatch demo --json`."""
-        return {
-            "images": self.images,
-            "dead_letters": self.dead_letters,
-            "flagged": self.flagged,
-            "alerts": [],  # the monitor is not part of this release
-        }
-
-    def as_text(self) -> str:
-        """The same for a person."""
-        shares = "\n".join(
-            f"  camera {camera:<6} {share:6.1%} unusual" + ("   <- was shown cats" if camera == CAT_CAMERA else "")
-            for camera, share in self.flagged.items()
-        )
-        return (
-            f"{self.images:,} images scored exactly once, {self.dead_letters} broken ones became dead letters"
-            f" ({self.seconds:.0f} s in all)\n{shares}\n"
-            f"unusual = energy above {self.threshold:.2f} nats, which about 5 % of normal digits exceed"
-        )
+#: Images a second of each camera, where the machine can; a short story needs more to come to its end.
+RATE, SHORT_RATE = 30.0, 60.0
+_SHARE = 0.25  # of the speed at which the pool was scored: the worker also reads, stores and shares the machine
+_SETTLED_S = 90.0  # how long worker and monitor may take to finish what was sent
 
 
 def run_demo(
-    *, seconds: float, live: bool, stop: threading.Event, say: Callable[[str], None], keep: Path | None = None
+    *,
+    seconds: float,
+    port: int | None,
+    stop: threading.Event,
+    say: Callable[[str], None],
+    hear: Hear,
+    shown: Callable[[str], None] = lambda url: None,
+    keep: Path | None = None,
 ) -> Summary:
-    """Play the scenario once; ends by itself, or early when `stop` is set.
+    """Play the story once; ends by itself, or early when `stop` is set.
 
-    `keep` names a new folder for the package, the database and images to go on with.
+    `port`: of the dashboard, None for none; `shown` hears its address. `keep` names a new folder for the package, the
+    database and images to go on with.
     """
     if keep is not None and keep.exists():
         raise UsageError(f"--keep {keep}: is there already; name a new folder")
-
-    def unless_stopped(_done: int) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt  # nothing has been shown yet: there is nothing to sum up
-
-    began = time.monotonic()
     torch.set_num_threads(1)  # the model is tiny: more threads only get in each other's way
     with tempfile.TemporaryDirectory(prefix="oodwatch-demo-") as folder:
-        home = Path(folder) if keep is None else keep
+        home = (Path(folder) if keep is None else keep).resolve()
         home.mkdir(parents=True, exist_ok=True)
-        images = digits.load_images()
-        settings = _settings(home)
-        threshold = _prepare_model(settings, images, home, say, unless_stopped)
-        unless_stopped(0)
-        say(f"sending {RATE:.0f} images a second for {seconds:.0f} s; camera {CAT_CAMERA} shows cats after a third")
-        tally = Tally()
-        _stream(settings, images, home, seconds, tally, Screen(tally, CAMERAS, live=live), stop, say)
-        if keep is not None:
-            _write_sets(images, keep)
-    return Summary(
-        images=sum(tally.images.values()),
-        dead_letters=tally.dead,
-        flagged={camera: round(tally.flagged[camera] / max(1, tally.images[camera]), 4) for camera in CAMERAS},
-        threshold=threshold,
-        seconds=time.monotonic() - began,
-    )
-
-
-def _write_sets(images: digits.DemoImages, home: Path) -> None:
-    """What a repair needs: normal images with labels, images of something else, and what to judge by."""
-    digits.write_images(images.train, home / "train", images.train_labels)
-    digits.write_images(images.stream, home / "digits-seen", images.stream_labels)
-    digits.write_images(digits.cut_others(360, np.random.default_rng(2)), home / "others")
-    digits.write_images(images.cats, home / "cats")
-    digits.write_images(digits.lying(images.stream), home / "lying")
-
-
-def _settings(home: Path) -> Settings:
-    return load_settings(
-        database=f"sqlite:///{home / 'demo.db'}",
-        source=SourceSettings(url=f"spool:{home / 'spool'}/images"),
-        model=home / "digits",
-        deployment="digits",
-        http=HttpSettings(listen="off"),
-    )
-
-
-def _prepare_model(
-    settings: Settings,
-    images: digits.DemoImages,
-    home: Path,
-    say: Callable[[str], None],
-    progress: Callable[[int], None],
-) -> float:
-    """Train, package and calibrate; return the threshold."""
-    say("training a digit reader (73,000 parameters) on 900 digits ...")
-    weights, classes = home / "digits.pt", home / "classes.txt"
-    torch.save(digits.train(images, progress=progress), weights)
-    classes.write_text("\n".join(digits.CLASSES))
-    half = (0.5, 0.5, 0.5)
-    make_package(
-        home / "digits",
-        architecture="pipeline.demo.digits:digit_reader",
-        weights=weights,
-        classes=classes,
-        head="head",
-        preprocessing=Preprocessing(digits.INPUT_SIZE, digits.INPUT_SIZE, mean=half, std=half),
-    )
-    say(f"calibrating on {len(images.calibrate)} other digits ...")
-    digits.write_images(images.calibrate, home / "calibrate", images.calibrate_labels)
-    files = [(file.path, file.parent) for file in find_images([home / "calibrate"])]
-    made = run_calibration(settings, files, target_fpr=0.05, temperature=1.0, representative=True, progress=progress)
-    return made.reference.threshold
-
-
-def _stream(
-    settings: Settings,
-    images: digits.DemoImages,
-    home: Path,
-    seconds: float,
-    tally: Tally,
-    screen: Screen,
-    stop: threading.Event,
-    say: Callable[[str], None],
-) -> None:
-    """Produce in one thread, score in another, draw here."""
-    spool = Spool(home / "spool", "images", partitions=3)
-    failures: list[BaseException] = []
-    sent: list[int] = []  # how many records there are, once the producer knows
-    finished = threading.Event()
-
-    def produce() -> None:
-        records = _traffic(images, home, round(seconds * RATE), say)
-        result = send(records, spool.append, rate=RATE, clock=time.monotonic, sleep=time.sleep, stop=stop.is_set)
-        sent.append(result.sent)
-        if tally.total >= result.sent:
-            finished.set()
-
-    def score() -> None:
-        run_worker(settings, start_at="earliest", drain=False, stop=finished, on_stored=count)
-
-    def count(entry: Entry) -> None:
-        tally.add(entry, time.monotonic())
-        if sent and tally.total >= sent[0]:
-            finished.set()
-
-    def guarded(work: Callable[[], None]) -> None:
+        config = home / "oodwatch.toml"
+        config.write_text(configuration(home, port), encoding="utf-8")
+        settings = settings_of(config)
+        engine = open_database_of(settings)
+        heard = _Heard(hear)
         try:
-            work()
-        except BaseException as failure:
-            failures.append(failure)
-            stop.set()
-            finished.set()
-
-    producer = threading.Thread(target=guarded, args=(produce,), daemon=True)
-    worker = threading.Thread(target=guarded, args=(score,), daemon=True)
-    producer.start()
-    worker.start()
-    screen.draw_until(lambda: not worker.is_alive())
-    spool.close()
-    if failures:
-        failure = failures[0]
-        raise failure if isinstance(failure, OodwatchError) else RuntimeError("the demo failed") from failure
+            with Supervisor(child_environment(config, alone=True), heard) as supervisor:
+                return _Stage(settings, engine, home, supervisor, stop, say, shown, heard).play(seconds, keep=keep)
+        finally:
+            engine.dispose()
 
 
-def _traffic(images: digits.DemoImages, home: Path, n: int, say: Callable[[str], None]) -> Iterator[NewRecord]:
-    """Digits from three cameras; after a third of the time one camera shows cats. Some images are broken."""
-    shown = {name: _encoded(home / name, pixels) for name, pixels in (("d", images.stream), ("c", images.cats))}
-    cats_from = math.ceil(n * CATS_FROM)
-    for i in range(n):
-        if i == cats_from:
-            say(f"now camera {CAT_CAMERA} shows cats")
-        camera = CAMERAS[i % len(CAMERAS)]
-        what = "c" if camera == CAT_CAMERA and i >= cats_from else "d"
-        turn = i // len(CAMERAS) + 97 * CAMERAS.index(camera)  # cameras do not see the same digit at once
-        value = shown[what][turn % len(shown[what])]
-        if i % BROKEN_EVERY == BROKEN_EVERY - 1:
-            value = value[: len(value) // 2]
-        yield NewRecord(
-            key=camera.encode(),
-            value=value,
-            headers=(("segment", camera.encode()), ("id", f"{camera}/{i}".encode())),
-            timestamp=utc_now(),
+class _Heard:
+    """Pages come as JSON lines out of the monitor: they are shown as text, everything else as it is."""
+
+    def __init__(self, hear: Hear) -> None:
+        self._hear = hear
+        self.pages = 0
+
+    def __call__(self, role: str, line: str) -> None:
+        told = _told(line) if role == "monitor" else None
+        if told is None:
+            self._hear(role, line)
+            return
+        self.pages += told["action"] == "trigger"
+        whole = told["action"] in ("trigger", "resolve")
+        for part in (page(told) if whole else headline(told)).splitlines():
+            self._hear("page", part)
+
+
+def _told(line: str) -> dict[str, Any] | None:
+    if not line.startswith('{"channel"'):
+        return None
+    told: dict[str, Any] = json.loads(line)
+    return told
+
+
+@dataclass
+class _Stage:
+    """One performance."""
+
+    settings: Settings
+    engine: Engine
+    home: Path
+    supervisor: Supervisor
+    stop: threading.Event
+    say: Callable[[str], None]
+    shown: Callable[[str], None]
+    heard: _Heard
+
+    def play(self, seconds: float, *, keep: Path | None) -> Summary:
+        """From the first look at an empty dashboard to the last alert."""
+        if self.settings.dashboard.port:
+            self.supervisor.start(Role("dashboard", ("dashboard",)))
+            self.shown(f"http://127.0.0.1:{self.settings.dashboard.port}/")
+        images = digits.load_images()
+        self.say(f"calibrating the digit reader on {N_CALIBRATE:,} images ...")
+        pool, speed = prepare_model(self.settings, self.engine, self.home, images, self._unless_stopped)
+        self._unless_stopped()
+        self.supervisor.start(Role("worker", ("worker",)))
+        wished = SHORT_RATE if seconds < SHORTEST_WHOLE_S else RATE
+        rate = min(wished, speed * _SHARE / len(CAMERAS))
+        self.say(f"this machine scored {speed:,.0f} images/s: each of {len(CAMERAS)} cameras sends {rate:.0f} a second")
+        deployment = self._history(pool, rate)
+        pictures = Pictures.of(images, self.home / "stream")
+        self._unless_stopped()
+        scenes = story(seconds)
+        began = floor(self.settings.clock.now(), 1) + timedelta(minutes=1)
+        with self.engine.begin() as conn:
+            begin_watching(conn, deployment, at=began)
+        self.supervisor.start(Role("monitor", ("monitor",)))
+        sent, took_s = self._send(pictures, scenes, began, seconds, rate)
+        self._settle(deployment, sent, self.settings.clock.now())
+        if keep is not None:
+            write_sets(images, self.home)
+        with reading(self.engine).connect() as conn:
+            return summarise(
+                conn,
+                deployment,
+                began=began,
+                scenes=scenes,
+                speed=sent / max(took_s, 1e-9),
+                pages=self.heard.pages,
+            )
+
+    def _unless_stopped(self) -> None:
+        self.supervisor.check()
+        if self.stop.is_set():
+            raise KeyboardInterrupt  # nothing has been shown yet: there is nothing to sum up
+
+    def _history(self, pool: Pool, rate: float) -> int:
+        began = time.monotonic()
+        with self.engine.begin() as conn:
+            deployment = write_past(
+                conn,
+                self.settings,
+                pool,
+                cameras=CAMERAS,
+                per_minute=rate * 60 / FACTOR,
+                end=floor(self.settings.clock.now(), 1),
+            )
+        took_s = time.monotonic() - began
+        self.say(
+            f"two weeks of clean traffic are history ({took_s:.1f} s), the last days of them are accepted as normal"
         )
+        return deployment
 
+    def _send(
+        self, pictures: Pictures, scenes: tuple[Scene, ...], began: datetime, seconds: float, rate: float
+    ) -> tuple[int, float]:
+        spool = Spool(self.home / "spool", "images", partitions=3)
+        clock = self.settings.clock.now
+        while clock() < began:
+            time.sleep(0.02)
+        self.say(f"now, for {seconds:.0f} s, a second on the machine is a minute on the demo's clock ({began:%H:%MZ})")
 
-def _encoded(folder: Path, pixels: Pixels) -> list[bytes]:
-    digits.write_images(pixels, folder)
-    return [path.read_bytes() for path in sorted(folder.iterdir())]
+        def check(_sent: int, _bytes: int) -> None:
+            self.supervisor.check()
+
+        total = rate * len(CAMERAS)
+        records = traffic(pictures, scenes, round(seconds * total), total, clock, began, self.say)
+        try:
+            result = send(
+                records,
+                spool.append,
+                rate=total,
+                clock=time.monotonic,
+                sleep=time.sleep,
+                stop=self.stop.is_set,
+                progress=check,
+            )
+        finally:
+            spool.close()
+        return result.sent, result.seconds
+
+    def _settle(self, deployment: int, sent: int, end: datetime) -> None:
+        """Wait until every record is stored and every minute that can be judged is."""
+        limit = time.monotonic() + _SETTLED_S
+        while not self._is_settled(deployment, sent, end):
+            self.supervisor.check()
+            if time.monotonic() > limit:
+                raise EnvironmentFault(
+                    f"worker and monitor did not finish within {_SETTLED_S:.0f} s what was sent: this machine is too"
+                    " busy for the demo; run it again when less is going on"
+                )
+            time.sleep(0.2)
+
+    def _is_settled(self, deployment: int, sent: int, end: datetime) -> bool:
+        with reading(self.engine).connect() as conn:
+            lines = ledger(conn)
+            position = read_position(conn, deployment)
+        done = sum(line.scored + line.dead for line in lines)
+        judged = None if position is None else position.evaluated_until
+        return done >= sent and judged is not None and judged >= end - timedelta(minutes=4)

@@ -13,15 +13,12 @@ from pipeline.records import CoverageReference, Float64s, Ints, Reference
 from pipeline.shift.baseline import Accepted, Baseline, baseline, normal_of_all
 from pipeline.shift.class_mix import ClassHours, ClassMix, class_mix
 from pipeline.shift.coverage import BLOCK, traffic_coverage
-from pipeline.shift.folding import TICK
 from pipeline.shift.histogram import BINS
 from pipeline.shift.hours import HOUR_US, HOURS_OF_DAY
 from pipeline.shift.rollup import RollUp
 from pipeline.shift.tick import to_us
 from pipeline.storage.minutes import pooled_minutes, segment_minutes
 from pipeline.storage.ticks import segment_names
-
-_MINUTE_US = TICK // timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,21 +29,32 @@ class Source:
     reference: Reference
     start: datetime
     end: datetime
+    minutes: int = 1  # of the ticks that are read: minutes are kept for days, hours for years
+
+    @property
+    def tick(self) -> timedelta:
+        """How long each is."""
+        return timedelta(minutes=self.minutes)
+
+    @property
+    def tick_us(self) -> int:
+        """The same in microseconds."""
+        return self.tick // timedelta(microseconds=1)
 
     @property
     def starts(self) -> Ints:
-        """(T,) of all its minutes, microseconds since 1970."""
-        return np.arange(to_us(self.start), to_us(self.end), _MINUTE_US)
+        """(T,) of all its ticks, microseconds since 1970."""
+        return np.arange(to_us(self.start), to_us(self.end), self.tick_us)
 
     def pooled(self, conn: Connection) -> Iterator[tuple[int, RollUp]]:
         """Of the minutes with images: which, and all traffic."""
-        for start, sums in pooled_minutes(conn, self.deployment_id, self.key, self.start, self.end):
-            yield (start - self.start) // TICK, sums
+        for start, sums in pooled_minutes(conn, self.deployment_id, self.key, self.start, self.end, self.minutes):
+            yield (start - self.start) // self.tick, sums
 
     def segment(self, conn: Connection, segment_id: int) -> Accepted:
         """One segment's minutes."""
-        found = segment_minutes(conn, self.deployment_id, self.key, segment_id, self.start, self.end)
-        return self.accepted(((one.start - self.start) // TICK, one.n, one.flags, one.histogram) for one in found)
+        found = segment_minutes(conn, self.deployment_id, self.key, segment_id, self.start, self.end, self.minutes)
+        return self.accepted(((one.start - self.start) // self.tick, one.n, one.flags, one.histogram) for one in found)
 
     def accepted(self, minutes: Iterable[tuple[int, int, int, Float64s | Ints]]) -> Accepted:
         """All minutes, from those with images."""
@@ -81,7 +89,7 @@ def accept(conn: Connection, source: Source) -> tuple[Baseline, Accepted]:
         pooled,
         ((name, ticks) for name, ticks in known if ticks.n.any()),
         n_cal=source.reference.n,
-        minutes=TICK / timedelta(minutes=1),
+        minutes=source.minutes,
         classes=classes,
     )
     return made.with_coverage(gathered.coverage(made.pooled.d)), pooled
@@ -113,7 +121,7 @@ class _Gathered:
         """Each minute with images: which, n, flags, histogram."""
         first = to_us(self._source.start)
         for at, sums in self._source.pooled(conn):
-            hour = (first + at * _MINUTE_US) // HOUR_US
+            hour = (first + at * self._source.tick_us) // HOUR_US
             self._by_hour[hour] = self._by_hour.get(hour, 0) + sums.class_counts
             self._fill(hour % HOURS_OF_DAY, sums)
             yield at, sums.n, sums.flags, sums.histogram
@@ -130,8 +138,8 @@ class _Gathered:
         return class_mix(hours, pooled.starts, pooled.n, frequent)
 
     def coverage(self, d: float) -> CoverageReference | None:
-        """From the blocks of the features, where there are enough."""
-        if not self._blocks:
+        """From the blocks of the features, where there are enough; of coarser ticks they would be too large."""
+        if not self._blocks or self._source.minutes > 1:
             return None
         hours, n, z_sum, z_outer = zip(*self._blocks, strict=True)
         return traffic_coverage(np.array(n, np.float64), np.stack(z_sum), np.stack(z_outer), np.array(hours), d)

@@ -54,6 +54,7 @@ class Patience:
     lateness: timedelta = timedelta(seconds=30)  # a tick is due so long after its end, event time
     idle: timedelta = timedelta(minutes=2)  # a partition silent for longer holds no tick open, processing time
     revise: timedelta = timedelta(hours=24)  # evidence is replayed for ticks at most so old, event time
+    pace: float = 1.0  # seconds of the clock that pass in one of the machine's
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +208,9 @@ def judge_revised(
     return [_line("revision", deployment, name, newest, changes, provisional=provisional)]
 
 
-def judge_silence(engine: Engine, deployment: Watched, new_evaluator: NewEvaluator, *, now: datetime) -> list[Judged]:
+def judge_silence(
+    engine: Engine, deployment: Watched, new_evaluator: NewEvaluator, *, pace: float = 1.0, now: datetime
+) -> list[Judged]:
     """Ask the detector of the reference that scores now whether images are missing; store what has changed.
 
     Raises Superseded where another monitor was quicker.
@@ -223,7 +226,8 @@ def judge_silence(engine: Engine, deployment: Watched, new_evaluator: NewEvaluat
     evaluator = _restored(deployment, new_evaluator, state)
     if evaluator is None:
         return []
-    found = evaluator.silence(last_image=position.fed_at, now=max(now, position.fed_at))
+    silent_for = max(now - position.fed_at, timedelta(0)) / pace  # a machine's pauses do not shrink with a fast clock
+    found = evaluator.silence(last_image=position.fed_at, now=position.fed_at + silent_for)
     provisional = evaluator.provisional
     if found is None or (after := "shift" if found.silent else "ok") == before:
         return []

@@ -43,36 +43,52 @@ def references_within(conn: Connection, deployment_id: int, start: datetime, end
 
 
 def pooled_minutes(
-    conn: Connection, deployment_id: int, reference_id: int, start: datetime, end: datetime
+    conn: Connection, deployment_id: int, reference_id: int, start: datetime, end: datetime, minutes: int = 1
 ) -> Iterator[tuple[datetime, RollUp]]:
-    """All traffic of the minutes with images in start <= minute < end, in order, in constant memory."""
+    """All traffic of the ticks of a level with images in start <= tick < end, in order, in constant memory."""
     columns = (TickRow.start, TickRow.content)
-    rows = _within(columns, deployment_id, reference_id, POOLED, start, end)
+    rows = _within(columns, deployment_id, reference_id, POOLED, start, end, minutes)
     for row in conn.execute(rows, execution_options={"yield_per": _CHUNK}):
         yield row.start, decode(row.content)
 
 
 def segment_minutes(
-    conn: Connection, deployment_id: int, reference_id: int, segment_id: int, start: datetime, end: datetime
+    conn: Connection,
+    deployment_id: int,
+    reference_id: int,
+    segment_id: int,
+    start: datetime,
+    end: datetime,
+    minutes: int = 1,
 ) -> Iterator[SegmentMinute]:
     """The same of one segment, without what only all traffic is judged by."""
     columns = (TickRow.start, TickRow.n, TickRow.flags, TickRow.histogram)
-    rows = _within(columns, deployment_id, reference_id, segment_id, start, end)
+    rows = _within(columns, deployment_id, reference_id, segment_id, start, end, minutes)
     for row in conn.execute(rows, execution_options={"yield_per": _CHUNK}):
         yield SegmentMinute(row.start, row.n, row.flags, np.frombuffer(row.histogram, "<u4").astype(np.float64))
 
 
 def _within(
-    columns: tuple[Any, ...], deployment_id: int, reference_id: int, segment_id: int, start: datetime, end: datetime
+    columns: tuple[Any, ...],
+    deployment_id: int,
+    reference_id: int,
+    segment_id: int,
+    start: datetime,
+    end: datetime,
+    minutes: int,
 ) -> Select[Any]:
     window = (TickRow.start >= start, TickRow.start < end)
-    return _of(select(*columns), deployment_id, reference_id, segment_id).where(*window).order_by(TickRow.start)
+    return (
+        _of(select(*columns), deployment_id, reference_id, segment_id, minutes).where(*window).order_by(TickRow.start)
+    )
 
 
-def _of(statement: Select[Any], deployment_id: int, reference_id: int, segment_id: int) -> Select[Any]:
+def _of(
+    statement: Select[Any], deployment_id: int, reference_id: int, segment_id: int, minutes: int = 1
+) -> Select[Any]:
     return statement.where(
         TickRow.deployment_id == deployment_id,
         TickRow.reference_id == reference_id,
-        TickRow.minutes == 1,
+        TickRow.minutes == minutes,
         TickRow.segment_id == segment_id,
     )

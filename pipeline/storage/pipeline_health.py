@@ -24,11 +24,14 @@ from pipeline.storage.schema import (
 _CHANGING = timedelta(minutes=10)  # a deployment's workers may be replaced one after another
 
 
-def read_snapshot(conn: Connection, deployment: Watched, disk: Disk | None, *, now: datetime) -> Snapshot:
+def read_snapshot(
+    conn: Connection, deployment: Watched, disk: Disk | None, *, pace: float = 1.0, now: datetime
+) -> Snapshot:
     """One deployment at this moment."""
     chosen = newest_activation(conn, deployment.id)
     return Snapshot(
         now=now,
+        pace=pace,
         partitions=_partitions(conn, deployment.id),
         scored=_scored(conn, deployment.id, now - WINDOW),
         dead=_dead(conn, deployment.id, now - WINDOW),

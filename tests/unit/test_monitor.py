@@ -266,6 +266,17 @@ def test_silence_is_judged_by_the_time_since_images_last_came(traffic: Traffic) 
     assert count(traffic, "SELECT count(*) FROM transition WHERE stream = 'silence' AND state = 'ok'") == 1
 
 
+def test_a_fast_clock_does_not_make_a_machines_pause_a_silence(traffic: Traffic) -> None:
+    traffic.minutes(2)
+    quiet = timedelta(minutes=30)
+    limits = replace(LIMITS, patience=replace(LIMITS.patience, pace=60.0))
+    monitor(traffic.engine, T0 + 2 * MINUTE, silent_after=quiet, limits=limits).run()
+    monitor(traffic.engine, T0 + 29 * 60 * MINUTE, silent_after=quiet, limits=limits).run()
+    assert count(traffic, "SELECT count(*) FROM transition WHERE stream = 'silence'") == 0
+    monitor(traffic.engine, T0 + 31 * 60 * MINUTE, silent_after=quiet, limits=limits).run()
+    assert count(traffic, "SELECT count(*) FROM transition WHERE stream = 'silence' AND state = 'shift'") == 1
+
+
 def test_a_run_costs_the_same_after_three_days_as_after_one_hour(traffic: Traffic) -> None:
     def statements(first: int) -> int:
         traffic.minutes(1, first=first)

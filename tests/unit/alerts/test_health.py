@@ -200,3 +200,11 @@ def test_workers_none_of_which_is_ready_for_long_are_told_with_their_reason() ->
 
 def test_a_few_dead_letters_in_little_traffic_raise_nothing() -> None:
     assert states(replace(WELL, scored=100, dead={"decode": 19}))["dead_letters"] == "ok"
+
+
+def test_on_a_fast_clock_processes_may_be_silent_for_as_many_times_longer() -> None:
+    late = {"workers": (worker(90),), "partitions": (partition(9, 500, 500),), "judged_until": ago(480)}
+    seen = replace(WELL, pace=60.0, **late)  # type: ignore[arg-type]
+    assert states(seen) == dict.fromkeys(RULES, "ok")
+    at_machine_speed = states(replace(seen, pace=1.0))
+    assert {rule for rule, state in at_machine_speed.items() if state != "ok"} == {"results", "workers", "judging"}
