@@ -21,6 +21,7 @@ class Board:
     stale_after: timedelta = timedelta(minutes=5)  # without a newer image, figures are old
     refresh_s: float | None = 10.0  # None: pages stand still
     actions: Actions | None = None
+    login: str | None = None  # who decides where nobody else says so
     user_header: str | None = None  # in which a proxy names the user
 
     @property

@@ -163,6 +163,8 @@ class DashboardSettings(_Section):
     hosts: tuple[str, ...] = ()  # names that a browser may ask for
     user_header: str | None = None  # in which a proxy names the user
     insecure: bool = False
+    operator_database: str | None = None  # a login that may decide, where the pages' own only reads
+    operator_password_file: Path | None = None
     refresh_seconds: float = Field(10, ge=2)
     stale_minutes: float = Field(5, gt=0)
 
@@ -407,6 +409,9 @@ TEMPLATE = """\
 # hosts = ["watch.example.org"]              # names that browsers may ask for, besides this machine's own
 # user_header = "X-Forwarded-Email"          # a proxy in front signs people in and names them in it
 # insecure = false            # true: whoever reaches the address sees everything
+# operator_database = "postgresql+psycopg://ops@db/oodwatch"   # by which people acknowledge, silence, expect, note;
+#                             # default: the same login as the pages'. It needs the role oodwatch_operator
+# operator_password_file = "/run/secrets/operator"
 # refresh_seconds = 10
 # stale_minutes = 5           # without a newer image for so long, figures are shown as old
 

@@ -20,6 +20,7 @@ from pipeline.storage.alert_schema import AlertRow, IncidentEventRow, IncidentRo
 from pipeline.storage.baselines import BaselineLine, save_baseline
 from pipeline.storage.deployments import ensure_deployment, ensure_segments
 from pipeline.storage.engine import open_database
+from pipeline.storage.incidents import begin_alerting
 from pipeline.storage.monitoring import Watched, begin_monitoring, claim, read_position
 from pipeline.storage.processes import Process, beat
 from pipeline.storage.references import save_reference
@@ -185,6 +186,7 @@ def _write_ticks(
     with engine.begin() as conn:
         put_ticks(conn, deployment_id, ticks)
         begin_monitoring(conn, deployment_id, now=NOW)
+        begin_alerting(conn, deployment_id, now=NOW)
         position = read_position(conn, deployment_id)
         assert position is not None
         claim(conn, position, now=NOW, evaluated_until=END, watermark=END + 30 * MINUTE / 60, fed_at=NOW)

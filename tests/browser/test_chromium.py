@@ -158,6 +158,33 @@ def test_in_the_dark_lines_are_light(visit: Visit) -> None:
     assert visit.page.locator('.st-key-line svg path[stroke="#56B4E9"]').count() > 0
 
 
+def test_of_two_who_acknowledge_at_once_the_second_sees_what_the_first_did(visit: Visit, chromium: Browser) -> None:
+    visit.go("/incidents?incident=2")
+    other = chromium.new_context(viewport=DESK).new_page()
+    other.goto(f"{visit.base}/incidents?incident=2")
+    quick = other.get_by_role("button", name="Acknowledge")
+    expect(quick).to_be_visible(timeout=60_000)
+    visit.page.get_by_placeholder("robin").fill("dana")
+    visit.page.get_by_placeholder("robin").press("Enter")
+    visit.settle()
+    visit.page.get_by_role("button", name="Acknowledge").click()
+    expect(visit.page.get_by_text("dana has it")).to_be_visible()
+    quick.click()
+    expect(other.get_by_text("dana has acknowledged it; nothing was changed.")).to_be_visible(timeout=60_000)
+    expect(other.get_by_text("dana has it")).to_be_visible(timeout=60_000)
+    expect(other.get_by_role("button", name="Acknowledge")).not_to_be_visible()
+    other.context.close()
+
+
+def test_what_is_noted_stands_in_the_history_with_its_author(visit: Visit) -> None:
+    visit.go("/incidents?incident=2")
+    visit.page.get_by_role("button", name="Note").click()
+    visit.page.get_by_label("What others should know").fill("<b>fog</b> over the ring")
+    visit.page.get_by_test_id("stPopoverBody").get_by_role("button", name="Note").click()
+    row = visit.page.locator(".ow table tr").filter(has_text="<b>fog</b> over the ring")
+    expect(row).to_contain_text("robin")
+
+
 def test_a_page_of_another_name_reads_nothing(base: str) -> None:
     assert httpx.get(base, headers={"Host": "evil.example"}).status_code == 400
     assert httpx.get(f"{base}/readyz").text == "ok\n"

@@ -33,13 +33,15 @@ class Handled:
         self.done: list[tuple[Any, ...]] = []
         self.refuse = False
 
-    def acknowledge(self, incident_id: int, *, who: str, why: str) -> None:
+    def acknowledge(self, incident_id: int, **given: Any) -> str:
         if self.refuse:
-            raise RefusedError("dana has acknowledged it meanwhile")
-        self.done.append((incident_id, who, why))
-
-    def silence(self, incident_id: int, **given: Any) -> None:
+            raise RefusedError("it is over")
         self.done.append((incident_id, given))
+        return "dana has acknowledged it already"
+
+    def silence(self, incident_id: int, **given: Any) -> str:
+        self.done.append((incident_id, given))
+        return ""
 
     expect = note = silence
 
@@ -237,19 +239,36 @@ def test_without_actions_there_are_no_buttons(url: str, serve: Any) -> None:
     assert not run("incidents").button
 
 
-def test_acknowledging_names_the_incident_and_the_person(url: str, serve: Any) -> None:
+def test_acknowledging_names_the_incident_the_person_and_what_the_page_showed(url: str, serve: Any) -> None:
     handled = Handled()
     serve(url, actions=handled)
     at = run("incidents")
     at.text_input(key="name").set_value("dana").run()
     at.button(key="acknowledge-2").click().run()
-    assert handled.done == [(2, "dana", "")]
+    assert handled.done == [(2, {"who": "dana", "why": "", "seen": 3})]
+    assert [toast.value for toast in at.toast] == ["dana has acknowledged it already"]
 
 
-def test_who_comes_second_is_told_so(url: str, serve: Any) -> None:
+def test_a_silence_has_an_end_and_a_reason(url: str, serve: Any) -> None:
+    handled = Handled()
+    serve(url, actions=handled)
+    at = run("incidents")
+    (silence,) = (button for button in at.button if button.label == "Silence")
+    silence.click().run()
+    assert handled.done == []
+    assert [toast.value for toast in at.toast] == ["Say why, for those who come later."]
+    at.selectbox(key="Silence-for").set_value("4 hours")
+    at.text_input(key="Silence-why").set_value("lens is being cleaned")
+    (silence,) = (button for button in at.button if button.label == "Silence")
+    silence.click().run()
+    given = {"until": NOW + timedelta(hours=4), "who": "somebody at the dashboard", "why": "lens is being cleaned"}
+    assert handled.done == [(2, {**given, "seen": 3})]
+
+
+def test_what_cannot_be_is_said(url: str, serve: Any) -> None:
     handled = Handled()
     handled.refuse = True
     serve(url, actions=handled)
     at = run()
     at.button(key="acknowledge-2").click().run()
-    assert [toast.value for toast in at.toast] == ["dana has acknowledged it meanwhile"]
+    assert [toast.value for toast in at.toast] == ["it is over"]
