@@ -8,5 +8,19 @@ from dashboard.charts.axes import MARGINS, Spec
 from dashboard.charts.histogram import histogram
 from dashboard.charts.line import Labels, Point, line, spread
 from dashboard.charts.strip import Cell, Row, strip
+from dashboard.charts.support import SupportPoint, support
 
-__all__ = ["MARGINS", "Cell", "Labels", "Point", "Row", "Spec", "histogram", "line", "spread", "strip"]
+__all__ = [
+    "MARGINS",
+    "Cell",
+    "Labels",
+    "Point",
+    "Row",
+    "Spec",
+    "SupportPoint",
+    "histogram",
+    "line",
+    "spread",
+    "strip",
+    "support",
+]

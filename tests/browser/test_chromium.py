@@ -104,7 +104,7 @@ def visit(base: str, chromium: Browser, request: pytest.FixtureRequest) -> Itera
 def test_a_deep_link_as_the_servers_first_request_shows_its_incident_within_all_pages(visit: Visit) -> None:
     visit.go("/incidents?incident=2")
     expect(visit.page.get_by_role("heading", name=f"Critical shift on {FOGGY} since 00:49")).to_be_visible()
-    for name in ("Overview", "Incidents", "Explore", "Samples", "Models", "Pipeline"):
+    for name in ("Overview", "Incidents", "Explore", "Samples", "Coverage", "Models", "Pipeline"):
         expect(visit.page.get_by_test_id("stSidebarNav").get_by_text(name, exact=True)).to_be_visible()
 
 

@@ -23,7 +23,7 @@ from tests.browser.seeded import CAMERAS, FOGGY, NOW, ONSET, seed
 from tests.services.postgres import Postgres
 
 APP = Path(dashboard.__file__).with_name("app.py")
-PAGES = ("overview", "incidents", "explore", "samples", "models", "pipeline")
+PAGES = ("overview", "incidents", "explore", "samples", "coverage", "models", "pipeline")
 
 
 class Handled:
