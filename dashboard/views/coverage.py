@@ -1,5 +1,6 @@
 """Coverage: what production shows that the reference never had, and what it no longer shows."""
 
+from dataclasses import dataclass
 from html import escape
 from shlex import quote
 
@@ -7,18 +8,21 @@ import streamlit as st
 
 from dashboard import charts, data, frame, looks, markup
 from dashboard.board import board
-from dashboard.coverage import FEWEST, Usual
+from dashboard.coverage import FEWEST, Covered, Usual
 from dashboard.facts import FEW
 from dashboard.frame import Page
 from dashboard.markup import Thumb
 from dashboard.scene import Scene, scene_of, trust_strip
 from dashboard.trends import ticks
-from dashboard.windows import aligned, cut, to_ms
+from dashboard.windows import Window, aligned, cut, to_ms
+from pipeline.records import ReferenceImage
 from pipeline.shift.folding import POOLED
 from pipeline.storage.support_series import SupportSum
 
-_PICTURES = 12
+_PICTURES = 8
 _BELOW = -4.0  # z: what the report names
+_KEPT = 2 / 3  # of its normal coverage: a label that keeps more is not called gone
+_FEWEST_OF_LABEL = 20  # images of the reference
 _LISTED = 12
 
 
@@ -28,56 +32,104 @@ def show() -> None:
 
 
 def draw(page: Page) -> None:
-    """What is new on the left, what is gone on the right."""
+    """What is new, and what is gone, since the onset; where nothing is wrong, in the last hour; or in the window."""
     scene = scene_of(page, board())
     trust_strip(page, scene.trusted)
-    deployment = scene.stands.deployment
-    totals = data.support_totals(page.key, deployment.id, deployment.reference_id, page.window)
-    usual = data.usual_support(page.key, deployment.reference_id)
-    st.html(markup.title(_headline(scene, totals, usual), _said(scene, totals, usual)))
-    if POOLED not in totals:
+    found = _found(scene)
+    st.html(markup.title(_headline(scene, found), _said(scene, found)))
+    if POOLED not in found.totals:
         st.html(
             markup.empty(
                 "The support of no image is known in this window.",
                 ("A worker stores it where the reference keeps images, as oodwatch calibrate makes it.",),
             )
         )
-        _command(page)
+        _command(page, found.window)
         return
     with st.container(key="body"):
         left, right = st.columns([8, 4])
         with left:
-            _line(scene, usual)
-            _segments(scene, totals, usual)
+            _line(scene, found.usual)
+            _segments(scene, found)
         with right:
-            _new(scene)
-            _gone(scene)
-            _command(page)
+            _new(scene, found)
+            _gone(scene, found)
+            _command(page, found.window)
 
 
-def _headline(scene: Scene, totals: dict[int, SupportSum], usual: Usual | None) -> str:
-    low = [] if usual is None else _below(totals, usual)
-    if not low:
-        return "Nothing new, by the support of every image" if totals and usual is not None else "Coverage"
-    names = [scene.stands.segments[one] for one in low if one in scene.stands.segments] or ["all traffic"]
-    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-    return f"{names[0]}{more}: images that the reference does not have"
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What was read."""
+
+    window: Window
+    totals: dict[int, SupportSum]
+    usual: Usual | None
+    covered: Covered | None
+    samples: int
+    images: list[ReferenceImage]
+
+    def new(self) -> list[int]:
+        """Segments whose images the reference does not have, the least supported first."""
+        if self.usual is None:
+            return []
+        z = {key: self.usual.z(one.mean, one.n) for key, one in self.totals.items() if one.n >= FEW}
+        return sorted((key for key in z if z[key] < _BELOW), key=lambda key: self.totals[key].mean)
+
+    def gone(self) -> list[str]:
+        """Labels of which most is no longer covered."""
+        if self.covered is None:
+            return []
+        labels = [one.label for one in self.images]
+        lost = []
+        for label in sorted({one for one in labels if one is not None}):
+            rows = [at for at, one in enumerate(labels) if one == label]
+            now, normally = (float(of[rows].mean()) for of in (self.covered.now, self.covered.normally))
+            if len(rows) >= _FEWEST_OF_LABEL and now < _KEPT * normally:
+                lost.append(label)
+        return lost
 
 
-def _below(totals: dict[int, SupportSum], usual: Usual) -> list[int]:
-    """Segments, the least supported first."""
-    found = {key: usual.z(one.mean, one.n) for key, one in totals.items() if one.n >= FEW}
-    return sorted((key for key, z in found.items() if z < _BELOW), key=lambda key: totals[key].mean)
+def _found(scene: Scene) -> _Found:
+    page, deployment = scene.page, scene.stands.deployment
+    window = page.window if page.view.window else Window(scene.since, scene.until)
+    keys = page.key, deployment.id, deployment.reference_id
+    covered, samples = data.coverage_of_reference(*keys, *window, page.view.segment)
+    return _Found(
+        window,
+        data.support_totals(*keys, window),
+        data.usual_support(page.key, deployment.reference_id),
+        covered,
+        samples,
+        data.images_of_reference(page.key, deployment.reference_id),
+    )
 
 
-def _said(scene: Scene, totals: dict[int, SupportSum], usual: Usual | None) -> str:
-    if POOLED not in totals:
-        return "what the reference supports, and what production no longer covers"
-    pooled = totals[POOLED]
-    normal = "" if usual is None else f", normally {usual.mean:.2f}"
-    segment = scene.page.view.segment
-    where = "all traffic" if segment is None else f"all traffic, not only {segment}"
-    return f"P-precision {pooled.mean:.2f}{normal} (n {pooled.n:,}, {where})"
+def _headline(scene: Scene, found: _Found) -> str:
+    if POOLED not in found.totals:
+        return "Coverage"
+    new = [scene.stands.segments[one] for one in found.new() if one in scene.stands.segments]
+    gone = found.gone()
+    told = []
+    if new:
+        more = f" and {len(new) - 1} more" if len(new) > 1 else ""
+        told.append(f"new images on {new[0]}{more}")
+    elif found.new():
+        told.append("new images")
+    if gone:
+        more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
+        told.append(f"hardly any “{gone[0]}”{more} left")
+    said = "; ".join(told) or "nothing new and nothing gone, as far as these images can tell"
+    return said[0].upper() + said[1:]
+
+
+def _said(scene: Scene, found: _Found) -> str:
+    page = scene.page
+    when = f"{page.clock.long(found.window.start)} to {page.clock.short(found.window.end, page.now)}"
+    if POOLED not in found.totals:
+        return when
+    pooled = found.totals[POOLED]
+    normal = "" if found.usual is None else f", normally {found.usual.mean:.2f}"
+    return f"{when}; P-precision of all traffic {pooled.mean:.2f}{normal} (n {pooled.n:,})"
 
 
 def _line(scene: Scene, usual: Usual | None) -> None:
@@ -113,21 +165,25 @@ def _line(scene: Scene, usual: Usual | None) -> None:
             f"P-precision, {name}", f"mean support by the reference; one step = {ticks(how.width)}; {page.clock.name}"
         )
     )
-    spec = charts.support(
-        points,
-        page.window,
-        page.palette,
-        name=name,
-        of_all="all traffic" if scene.segment else None,
-        normal=normal,
-        utc=page.clock.is_utc,
-    )
-    frame.chart(spec, "support")
+    for place, margins in (("wide", charts.MARGINS), ("phone", (38, 0))):
+        with st.container(key=place):
+            spec = charts.support(
+                points,
+                page.window,
+                page.palette,
+                name=name,
+                of_all="all traffic" if scene.segment else None,
+                normal=normal,
+                utc=page.clock.is_utc,
+                height=240 if place == "wide" else 160,
+                margins=margins,
+            )
+            frame.chart(spec, f"support-{place}")
 
 
-def _segments(scene: Scene, totals: dict[int, SupportSum], usual: Usual | None) -> None:
-    names = scene.stands.segments
-    listed = sorted((one for one in totals.items() if one[0] in names), key=lambda item: item[1].mean)
+def _segments(scene: Scene, found: _Found) -> None:
+    names, usual = scene.stands.segments, found.usual
+    listed = sorted((one for one in found.totals.items() if one[0] in names), key=lambda item: item[1].mean)
     rows = [
         (
             escape(names[key]),
@@ -138,12 +194,13 @@ def _segments(scene: Scene, totals: dict[int, SupportSum], usual: Usual | None) 
         for key, one in listed[:_LISTED]
     ]
     more = f"; {len(listed) - _LISTED} better ones are left out" if len(listed) > _LISTED else ""
-    st.html(markup.heading("By segment", f"least supported first; below z = {_BELOW:g} is named{more}"))
+    since = f"since {scene.page.clock.short(found.window.start, scene.page.now)}"
+    st.html(markup.heading("By segment", f"{since}; least supported first{more}"))
     st.html(markup.table(("segment", "images", "P-precision", "z"), rows, numbers=(1, 3)))
     st.html(
         markup.note(
-            "z takes images for independent, and neighbours in time are not: it ranks, and raises nothing. The alarm is"
-            " the signal called coverage."
+            f"Below z = {_BELOW:g} a segment is called new. z takes images for independent, and neighbours in time are"
+            " not: it ranks, and raises nothing. The alarm is the signal called coverage."
         )
     )
 
@@ -153,42 +210,39 @@ def _z(z: float) -> str:
     return f'<span class="alarm">{text}</span>' if z < _BELOW else text
 
 
-def _new(scene: Scene) -> None:
+def _new(scene: Scene, found: _Found) -> None:
     page, stands = scene.page, scene.stands
     keys = (stands.segment_keys[scene.segment],) if scene.segment else tuple(stands.segments)
-    found = data.pictures(page.key, stands.deployment.id, *page.window, keys, None, "least supported", _PICTURES)
+    shown = data.pictures(page.key, stands.deployment.id, *found.window, keys, None, "least supported", _PICTURES)
     st.html(markup.heading("Least supported", f"samples of {scene.segment or 'all segments'}; 1 is like the reference"))
-    if not found:
-        st.html(markup.note("No sample with a known support is kept of this window."))
+    if not shown:
+        st.html(markup.note("No sample with a known support is kept of this time."))
         return
-    thumbs = [Thumb(one.thumbnail, f"support {one.support:.2f}", looks.thumb(scene, one).line, False) for one in found]
+    thumbs = [Thumb(one.thumbnail, f"support {one.support:.2f}", looks.thumb(scene, one).line, False) for one in shown]
     st.html(markup.pictures(thumbs))
 
 
-def _gone(scene: Scene) -> None:
-    page, stands = scene.page, scene.stands
-    deployment = stands.deployment
-    segment = page.view.segment
-    found, n = data.coverage_of_reference(page.key, deployment.id, deployment.reference_id, *page.window, segment)
-    st.html(markup.heading("Least covered", f"images of the reference, by {n:,} random samples"))
-    if found is None:
+def _gone(scene: Scene, found: _Found) -> None:
+    covered, images = found.covered, found.images
+    where = scene.page.view.segment or "all segments"
+    st.html(markup.heading("Least covered", f"the reference's images, by {found.samples:,} random samples of {where}"))
+    if covered is None:
         st.html(
             markup.note(
-                f"Too few images to say what is gone: {n} samples with features, and at least {FEWEST} images of the"
-                " reference are needed."
+                f"Too few images to say what is gone: {found.samples} samples with features, and {len(images)} images"
+                f" of the reference, of which it takes {FEWEST}."
             )
         )
         return
-    images = data.images_of_reference(page.key, deployment.reference_id)
     thumbs = [
         Thumb(
             images[at].thumbnail,
             images[at].label or images[at].file,
-            f"covered {found.now[at]:.2f}, normally {found.normally[at]:.2f}",
+            f"covered {covered.now[at]:.2f}, normally {covered.normally[at]:.2f}",
             False,
         )
-        for at in found.least()[:_PICTURES]
-        if found.now[at] < found.normally[at]
+        for at in covered.least()[:_PICTURES]
+        if covered.now[at] < covered.normally[at]
     ]
     if thumbs:
         st.html(markup.pictures(thumbs))
@@ -196,8 +250,8 @@ def _gone(scene: Scene) -> None:
         st.html(markup.note("Every image of the reference is covered as well as by the reference itself."))
 
 
-def _command(page: Page) -> None:
-    start, end = (f"{at:%Y-%m-%dT%H:%MZ}" for at in page.window)
+def _command(page: Page, window: Window) -> None:
+    start, end = (f"{at:%Y-%m-%dT%H:%MZ}" for at in window)
     segment = "" if page.view.segment is None else f" --segment {quote(page.view.segment)}"
     st.html(markup.heading("The full report", "P-recall, lost classes, and what both are without a change"))
     st.code(

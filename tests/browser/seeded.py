@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from sqlalchemy import Engine, insert, update
 
-from dashboard.coverage import Usual, radius, supports, usual
+from dashboard.coverage import radius, supports
 from pipeline.records import Bounds, Card, CardLine, Float64s, Ints, Partition, Reference, ReferenceImage
 from pipeline.shift.baseline import Baseline, Normal
 from pipeline.shift.folding import LEVELS, POOLED, TickKey
@@ -174,8 +174,7 @@ def _write_ticks(
     rng = np.random.default_rng(7)
     ticks: dict[TickKey, StoredTick] = {}
     kept = np.stack([image.projected for image in reference.images]).astype(np.float64)
-    usual_support = usual(kept)
-    assert usual_support is not None
+    own = supports(kept, kept, radius(kept), is_itself=True)
     first = END - timedelta(hours=hours)
     for minute in range(hours * 60):
         at = first + minute * MINUTE
@@ -186,7 +185,7 @@ def _write_ticks(
             if not n:
                 continue
             foggy = state == "incident" and name == FOGGY and at >= ONSET
-            sums = _sums(rng, n, reference, foggy=foggy, usual=usual_support)
+            sums = _sums(rng, n, reference, foggy=foggy, own=own)
             ticks[TickKey(at, 1, reference_id, segments[name])] = StoredTick(sums, 0)
             pooled = sums if pooled is None else merge(pooled, sums)
         if pooled is not None:
@@ -212,9 +211,9 @@ def _daylight(at: datetime) -> float:
     return 1.0 + 0.9 * float(np.sin((at.hour + at.minute / 60 - 8) / 24 * 2 * np.pi))
 
 
-def _sums(rng: np.random.Generator, n: int, reference: Reference, *, foggy: bool, usual: Usual) -> RollUp:
+def _sums(rng: np.random.Generator, n: int, reference: Reference, *, foggy: bool, own: Float64s) -> RollUp:
     scores = _scores(rng, n, foggy)
-    support = np.clip(rng.normal(usual.mean, usual.spread, n), 0, 1)
+    support = rng.choice(own, n)
     support[scores > -7.5] *= 0.1 if foggy else 1.0
     classes = rng.choice(6, n, p=[0.45, 0.12, 0.06, 0.1, 0.15, 0.12])
     light = rng.normal(0.8 if foggy else 0.45, 0.07, n)

@@ -160,7 +160,7 @@ def test_in_the_dark_lines_are_light(visit: Visit) -> None:
 
 def test_of_two_who_acknowledge_at_once_the_second_sees_what_the_first_did(visit: Visit, chromium: Browser) -> None:
     visit.go("/incidents?incident=2")
-    other = chromium.new_context(viewport=DESK).new_page()
+    other = chromium.new_context().new_page()
     other.goto(f"{visit.base}/incidents?incident=2")
     quick = other.get_by_role("button", name="Acknowledge")
     expect(quick).to_be_visible(timeout=60_000)

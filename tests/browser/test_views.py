@@ -18,7 +18,7 @@ from pipeline.errors import RefusedError
 from pipeline.storage.engine import make_engine, open_database
 from pipeline.storage.migrations.run import upgrade
 from pipeline.storage.read_only import open_read_only
-from pipeline.storage.schema import DeploymentRow, SegmentRow, StreamRow
+from pipeline.storage.schema import DeploymentRow, SegmentRow, StreamRow, TickRow
 from tests.browser.seeded import CAMERAS, FOGGY, NOW, ONSET, seed
 from tests.services.postgres import Postgres
 
@@ -231,6 +231,25 @@ def test_the_readers_choice_wins_over_the_address(url: str, serve: Any) -> None:
     assert at.query_params["segment"] == CAMERAS[0]
     at.selectbox(key="segment").set_value("all traffic").run()
     assert "segment" not in at.query_params
+
+
+def test_what_is_new_and_what_is_gone_is_named_with_its_pictures(url: str, serve: Any) -> None:
+    serve(url)
+    said = words(run("coverage"))
+    assert f"New images on {FOGGY}; hardly any “empty road” left" in said
+    assert said.count("support 0.0") == 8
+    assert said.count("<b>empty road</b><br>covered 0.00, normally") == 8
+
+
+def test_without_known_support_the_page_says_so_and_how_to_get_a_report(url: str, serve: Any) -> None:
+    engine = open_database(url)
+    with engine.begin() as conn:
+        conn.execute(update(TickRow).values(support_n=0, support_sum=0.0))
+    engine.dispose()
+    serve(url)
+    at = run("coverage")
+    assert "The support of no image is known in this window." in words(at)
+    assert at.code[0].value.startswith("oodwatch coverage --deployment road-users --from 2026-11-24T00:49Z")
 
 
 def test_without_actions_there_are_no_buttons(url: str, serve: Any) -> None:
