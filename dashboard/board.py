@@ -22,6 +22,7 @@ class Board:
     refresh_s: float | None = 10.0  # None: pages stand still
     actions: Actions | None = None
     login: str | None = None  # who decides where nobody else says so
+    explainer: str | None = None  # where `oodwatch explain --serve` answers, if it runs
     user_header: str | None = None  # in which a proxy names the user
 
     @property

@@ -138,6 +138,8 @@ class ExplainSettings(_Section):
     grounder: Path | None = None
     points_per_side: int = Field(12, ge=1, le=64)
     cache_megabytes: float = Field(1024, ge=0)
+    address: str = "127.0.0.1"  # of `explain --serve`, where the dashboard asks
+    port: int = Field(8502, ge=0, le=65535)
 
 
 class TickSettings(_Section):
@@ -399,6 +401,8 @@ TEMPLATE = """\
 # grounder = "models/owlv2"   # a zero-shot detector, for `oodwatch explain --text`
 # points_per_side = 12        # a search for all regions clicks on a grid; the paper's 32 take minutes on a CPU
 # cache_megabytes = 1024      # of embeddings in the state directory: a click on a known image is then fast
+# address = "127.0.0.1"       # where `oodwatch explain --serve` answers the dashboard; of this machine alone
+# port = 8502
 
 [http]
 # listen = "127.0.0.1:9108"   # /livez, /readyz, /metrics, /version; 0.0.0.0:9108 for other machines, or "off"

@@ -5,6 +5,7 @@ otherwise show the browser's zone. Lists of rows go inline; no chart has more th
 """
 
 from dashboard.charts.axes import MARGINS, Spec
+from dashboard.charts.clickable import clickable
 from dashboard.charts.histogram import histogram
 from dashboard.charts.line import Labels, Point, line, spread
 from dashboard.charts.strip import Cell, Row, strip
@@ -18,6 +19,7 @@ __all__ = [
     "Row",
     "Spec",
     "SupportPoint",
+    "clickable",
     "histogram",
     "line",
     "spread",

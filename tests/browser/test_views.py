@@ -237,7 +237,7 @@ def test_what_is_new_and_what_is_gone_is_named_with_its_pictures(url: str, serve
     serve(url)
     said = words(run("coverage"))
     assert f"New images on {FOGGY}; hardly any “empty road” left" in said
-    assert said.count("support 0.0") == 8
+    assert said.count("<b>support 0.0") == 8
     assert said.count("<b>empty road</b><br>covered 0.00, normally") == 8
 
 
