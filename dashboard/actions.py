@@ -5,17 +5,20 @@ from typing import Protocol
 
 
 class Actions(Protocol):
-    """Decisions of people. Each raises OodwatchError, in one line, where it cannot be: somebody was quicker, or the
-    role may not write."""
+    """Decisions of people; `seen` is the newest event that the page showed of the incident.
 
-    def acknowledge(self, incident_id: int, *, who: str, why: str) -> None:
+    Each returns what the person should be told, as what others have done meanwhile, or nothing; and raises
+    OodwatchError, in one line, where it cannot be: the incident is over, or the role may not write.
+    """
+
+    def acknowledge(self, incident_id: int, *, who: str, why: str, seen: int) -> str:
         """Somebody takes care of it."""
 
-    def silence(self, incident_id: int, *, until: datetime, who: str, why: str) -> None:
+    def silence(self, incident_id: int, *, until: datetime, who: str, why: str, seen: int) -> str:
         """Nothing is told of it until then, unless it gets worse."""
 
-    def expect(self, incident_id: int, *, until: datetime, who: str, why: str) -> None:
+    def expect(self, incident_id: int, *, until: datetime, who: str, why: str, seen: int) -> str:
         """It is a known change."""
 
-    def note(self, incident_id: int, *, who: str, why: str) -> None:
+    def note(self, incident_id: int, *, who: str, why: str, seen: int) -> str:
         """Something that others should know."""

@@ -14,13 +14,15 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from dashboard.board import board
+from dashboard.coverage import MOST_ROWS, Covered, Usual, covered, usual
 from dashboard.windows import Cut, Window, aligned
 from pipeline.errors import EnvironmentFault, OodwatchError, UsageError
-from pipeline.records import Reference, ReferenceImage
+from pipeline.records import Float64s, Reference, ReferenceImage
 from pipeline.shift.baseline import Baseline
 from pipeline.shift.folding import LEVELS
 from pipeline.shift.rollup import RollUp
 from pipeline.storage.baselines import BaselineLine, list_baselines, newest_baseline, read_baseline
+from pipeline.storage.coverage import window_samples
 from pipeline.storage.deployments import deployment_key
 from pipeline.storage.engine import describe, reading, revision_problem, stored_revision
 from pipeline.storage.incident_pages import (
@@ -56,6 +58,7 @@ from pipeline.storage.sample_pages import Order, Picture, read_pictures
 from pipeline.storage.scores import DeadLetterLine, dead_letters
 from pipeline.storage.series import Bucket, Totals, oldest_ticks, read_buckets, read_sums, read_totals, spans_of
 from pipeline.storage.streams import LedgerLine, ledger
+from pipeline.storage.support_series import SupportSum, support_by_segment, support_over_time
 from pipeline.storage.ticks import segment_names
 
 _FRESH_S = 5
@@ -294,6 +297,51 @@ def newest_dead_letters(key: str, name: str, limit: int) -> list[DeadLetterLine]
     """Some dead letters of a deployment."""
     with connected() as conn:
         return list(dead_letters(conn, deployment=name, limit=limit))
+
+
+@st.cache_data(ttl=_FRESH_S, show_spinner=False, max_entries=64)
+def supports(
+    key: str, deployment_id: int, reference_id: int, window: Window, how: Cut, segments: tuple[int, ...]
+) -> dict[tuple[int, datetime], SupportSum]:
+    """How well a reference supports these segments (POOLED: all traffic), by bucket."""
+    with connected() as conn:
+        spans = spans_of(*aligned(window, how.width), how.level, made_levels(conn, deployment_id))
+        return support_over_time(conn, deployment_id, reference_id, spans, how.step, segments)
+
+
+@st.cache_data(ttl=_FRESH_S, show_spinner=False, max_entries=64)
+def support_totals(key: str, deployment_id: int, reference_id: int, window: Window) -> dict[int, SupportSum]:
+    """The same of a whole window, by segment."""
+    with connected() as conn:
+        level = coarse(*window)
+        spans = spans_of(*aligned(window, level), level, made_levels(conn, deployment_id))
+        return support_by_segment(conn, deployment_id, reference_id, spans)
+
+
+@st.cache_data(ttl=_STANDING_S, show_spinner=False, max_entries=4)
+def usual_support(key: str, reference_id: int) -> Usual | None:
+    """P-precision without a change."""
+    return usual(_rows_of_reference(key, reference_id))
+
+
+@st.cache_data(ttl=_STANDING_S, show_spinner=False, max_entries=16)
+def coverage_of_reference(
+    key: str, deployment_id: int, reference_id: int, start: datetime, end: datetime, segment: str | None
+) -> tuple[Covered | None, int]:
+    """How a window's random samples cover the images kept with a reference, and how many samples that were."""
+    basis = reference(key, reference_id)
+    with connected() as conn:
+        samples = window_samples(conn, deployment_id, start, end, segment=segment, limit=MOST_ROWS)
+    own = [np.frombuffer(one.features, "<f2") for one in samples if one.model_id == basis.model_id]
+    if not own:
+        return None, 0
+    rows = (np.stack(own).astype(np.float64) - basis.feature_mean) @ basis.projection
+    return covered(_rows_of_reference(key, reference_id), rows, rng=np.random.default_rng(0)), len(own)
+
+
+def _rows_of_reference(key: str, reference_id: int) -> Float64s:
+    kept = images_of_reference(key, reference_id)
+    return np.stack([one.projected for one in kept]).astype(np.float64) if kept else np.zeros((0, 1))
 
 
 def fine_histogram(rollups: list[tuple[datetime, RollUp]]) -> np.ndarray[tuple[int], np.dtype[np.int64]] | None:

@@ -60,6 +60,8 @@ def show(body: Callable[[Page], None]) -> None:
     @st.fragment(run_every=board().refresh_s)
     def part() -> None:
         try:
+            if (told := st.session_state.pop("told", None)) is not None:
+                st.toast(told)
             page = _page()
             if page.messages:
                 st.html(markup.note(" ".join(page.messages), doubt=True))
@@ -100,6 +102,11 @@ def looking_at(page: Page, incident: IncidentLine) -> Page:
         return page
     window = page.view.window or _window_of(incident, RANGES[page.range], page.now)
     return replace(page, incident=incident, window=window, is_live=incident.resolved_at is None)
+
+
+def tell(text: str) -> None:
+    """Say something when the page is drawn next, once."""
+    st.session_state["told"] = text
 
 
 def unpin() -> None:

@@ -1,10 +1,15 @@
-"""Buttons by which people decide; there are none where who serves the pages gives no actions."""
+"""Buttons by which people decide; there are none where who serves the pages gives no actions.
+
+All of it happens in callbacks: they run before the page is drawn anew, so a button that somebody else's decision has
+taken away in the meantime still does what was asked of it, and answers.
+"""
 
 from collections.abc import Callable
 from datetime import timedelta
 
 import streamlit as st
 
+from dashboard import data, frame
 from dashboard.actions import Actions
 from dashboard.board import board
 from pipeline.errors import OodwatchError
@@ -16,6 +21,7 @@ _LASTS = {
     "1 day": timedelta(days=1),
     "1 week": timedelta(days=7),
 }
+_WHY = "Say why, for those who come later."
 
 
 def user() -> str | None:
@@ -27,10 +33,16 @@ def user() -> str | None:
 def acknowledge_button(incident: IncidentLine, *, wide: bool = True) -> None:
     """Somebody takes care of it, in one click."""
     actions = board().actions
-    if actions is not None and st.button(
-        "Acknowledge", key=f"acknowledge-{incident.id}", type="primary", width="stretch" if wide else "content"
-    ):
-        _do(lambda: actions.acknowledge(incident.id, who=_name(), why=""))
+    if actions is None:
+        return
+    st.button(
+        "Acknowledge",
+        key=f"acknowledge-{incident.id}",
+        type="primary",
+        width="stretch" if wide else "content",
+        on_click=_acknowledge,
+        args=(actions, incident.id, _newest(incident)),
+    )
 
 
 def act(incident: IncidentLine) -> None:
@@ -41,36 +53,65 @@ def act(incident: IncidentLine) -> None:
     with st.container(key="handle", horizontal=True):
         if incident.handling != "acknowledged":
             acknowledge_button(incident, wide=False)
-        if user() is None:
-            st.text_input("Your name", key="name", placeholder="your name", label_visibility="collapsed", width=160)
         for title in ("Silence", "Expect", "Note"):
             with st.popover(title):
                 _form(title, incident, actions)
+        if user() is None:
+            st.session_state.setdefault("name", st.session_state.get("who", ""))
+            st.text_input(
+                "Your name",
+                key="name",
+                placeholder=board().login or "your name",
+                label_visibility="collapsed",
+                width=160,
+                on_change=_keep_name,
+            )
 
 
 def _form(title: str, incident: IncidentLine, actions: Actions) -> None:
     with st.form(f"{title}-{incident.id}", clear_on_submit=True, border=False):
-        lasts = None if title == "Note" else st.selectbox("For", list(_LASTS), key=f"{title}-for")
-        why = st.text_input("Why" if lasts else "What others should know", key=f"{title}-why")
-        if not st.form_submit_button(title):
-            return
-    if lasts is None:
-        _do(lambda: actions.note(incident.id, who=_name(), why=why))
-    else:
-        until = board().clock() + _LASTS[lasts]
-        decide = actions.silence if title == "Silence" else actions.expect
-        _do(lambda: decide(incident.id, until=until, who=_name(), why=why))
+        if title != "Note":
+            st.selectbox("For", list(_LASTS), key=f"{title}-for")
+        st.text_input("What others should know" if title == "Note" else "Why", key=f"{title}-why")
+        st.form_submit_button(title, on_click=_decide, args=(title, actions, incident.id, _newest(incident)))
+
+
+def _newest(incident: IncidentLine) -> int:
+    events, _ = data.history(board().key, incident.id)
+    return max((event.id for event in events), default=0)
+
+
+def _acknowledge(actions: Actions, incident_id: int, seen: int) -> None:
+    _do(lambda: actions.acknowledge(incident_id, who=_name(), why="", seen=seen))
+
+
+def _decide(title: str, actions: Actions, incident_id: int, seen: int) -> None:
+    why = str(st.session_state.get(f"{title}-why", "")).strip()
+    if not why:
+        frame.tell("There is no text: write one." if title == "Note" else _WHY)
+        return
+    if title == "Note":
+        _do(lambda: actions.note(incident_id, who=_name(), why=why, seen=seen))
+        return
+    until = board().clock() + _LASTS[st.session_state[f"{title}-for"]]
+    decide = actions.silence if title == "Silence" else actions.expect
+    _do(lambda: decide(incident_id, until=until, who=_name(), why=why, seen=seen))
 
 
 def _name() -> str:
-    return user() or st.session_state.get("name") or "somebody at the dashboard"
+    return user() or st.session_state.get("who") or board().login or "somebody at the dashboard"
 
 
-def _do(decide: Callable[[], None]) -> None:
+def _keep_name() -> None:
+    """A widget's own value goes with the widget, on the next page."""
+    st.session_state["who"] = st.session_state["name"].strip()
+
+
+def _do(decide: Callable[[], str]) -> None:
     try:
-        decide()
-    except OodwatchError as refused:  # somebody was quicker, or may not
-        st.toast(str(refused))
-        return
+        said = decide()
+    except OodwatchError as refused:  # it is over, or this login may not
+        said = str(refused)
+    if said:
+        frame.tell(said)
     st.cache_data.clear()
-    st.rerun()

@@ -98,6 +98,11 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Seque
     return f'<div class="ow wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
+def plain(text: str) -> str:
+    """Anybody's text as a cell of a table."""
+    return escape(text)
+
+
 def note(text: str, *, doubt: bool = False) -> str:
     """Something in place of figures; `doubt`: something that a reader should know before them."""
     return f'<div class="ow ow-note{" doubt" if doubt else ""}" role="note">{escape(text)}</div>'
@@ -115,7 +120,8 @@ def _figure(thumb: Thumb) -> str:
         shown = '<div class="gone">no picture kept</div>'
     else:
         data = base64.b64encode(thumb.picture).decode()
-        shown = f'<img alt="{escape(thumb.title)}, {escape(thumb.line)}" src="data:image/webp;base64,{data}">'
+        kind = "png" if thumb.picture.startswith(b"\x89PNG") else "webp"
+        shown = f'<img alt="{escape(thumb.title)}, {escape(thumb.line)}" src="data:image/{kind};base64,{data}">'
     caption = f"<figcaption><b>{escape(thumb.title)}</b><br>{escape(thumb.line)}</figcaption>"
     return f'<figure class="{"odd" if thumb.odd else "usual"}">{shown}{caption}</figure>'
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
-from dashboard.views import explore, incidents, models, overview, pipeline, samples
+from dashboard.views import coverage, explore, incidents, models, overview, pipeline, samples
 
 
 class _Entry(NamedTuple):
@@ -21,6 +21,7 @@ _ENTRIES = (
     _Entry(incidents.show, "Incidents", "incidents", ":material/notifications:"),
     _Entry(explore.show, "Explore", "explore", ":material/query_stats:"),
     _Entry(samples.show, "Samples", "samples", ":material/photo_library:"),
+    _Entry(coverage.show, "Coverage", "coverage", ":material/join_inner:"),
     _Entry(models.show, "Models", "models", ":material/tune:"),
     _Entry(pipeline.show, "Pipeline", "pipeline", ":material/lan:"),
 )

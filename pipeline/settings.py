@@ -148,6 +148,8 @@ class ExplainSettings(_Section):
     grounder: Path | None = None
     points_per_side: int = Field(12, ge=1, le=64)
     cache_megabytes: float = Field(1024, ge=0)
+    address: str = "127.0.0.1"  # of `explain --serve`, where the dashboard asks
+    port: int = Field(8502, ge=0, le=65535)
 
 
 class TickSettings(_Section):
@@ -173,6 +175,8 @@ class DashboardSettings(_Section):
     hosts: tuple[str, ...] = ()  # names that a browser may ask for
     user_header: str | None = None  # in which a proxy names the user
     insecure: bool = False
+    operator_database: str | None = None  # a login that may decide, where the pages' own only reads
+    operator_password_file: Path | None = None
     refresh_seconds: float = Field(10, ge=2)
     stale_minutes: float = Field(5, gt=0)
 
@@ -454,6 +458,8 @@ TEMPLATE = """\
 # grounder = "models/owlv2"   # a zero-shot detector, for `oodwatch explain --text`
 # points_per_side = 12        # a search for all regions clicks on a grid; the paper's 32 take minutes on a CPU
 # cache_megabytes = 1024      # of embeddings in the state directory: a click on a known image is then fast
+# address = "127.0.0.1"       # where `oodwatch explain --serve` answers the dashboard; of this machine alone
+# port = 8502
 
 [http]
 # listen = "127.0.0.1:9108"   # /livez, /readyz, /metrics, /version; 0.0.0.0:9108 for other machines, or "off"
@@ -464,6 +470,9 @@ TEMPLATE = """\
 # hosts = ["watch.example.org"]              # names that browsers may ask for, besides this machine's own
 # user_header = "X-Forwarded-Email"          # a proxy in front signs people in and names them in it
 # insecure = false            # true: whoever reaches the address sees everything
+# operator_database = "postgresql+psycopg://ops@db/oodwatch"   # by which people acknowledge, silence, expect, note;
+#                             # default: the same login as the pages'. It needs the role oodwatch_operator
+# operator_password_file = "/run/secrets/operator"
 # refresh_seconds = 10
 # stale_minutes = 5           # without a newer image for so long, figures are shown as old
 

@@ -127,7 +127,7 @@ class Deployment:
         return run_worker(self.settings(**worker), start_at="earliest", drain=True, stop=threading.Event())
 
 
-def make_package_of(home: Path) -> ModelPackage:
+def make_package_of(home: Path, *, side: int = SIDE) -> ModelPackage:
     """The tiny model's package in a folder, with its weights beside it."""
     home.mkdir(parents=True, exist_ok=True)
     (home / "net.py").write_text(ARCHITECTURE)
@@ -141,14 +141,14 @@ def make_package_of(home: Path) -> ModelPackage:
         weights=home / "weights.pt",
         classes=home / "classes.txt",
         head="head",
-        preprocessing=Preprocessing(SIDE, SIDE, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)),
+        preprocessing=Preprocessing(side, side, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)),
     )
 
 
-def make_deployment(home: Path, *, images: int = 220, database_url: str | None = None) -> Deployment:
+def make_deployment(home: Path, *, images: int = 220, database_url: str | None = None, side: int = SIDE) -> Deployment:
     """Package, calibrate on random pictures, nothing produced yet."""
     torch.set_num_threads(1)
-    make_package_of(home)
+    make_package_of(home, side=side)
     folder = home / "calibration"
     folder.mkdir(exist_ok=True)
     for i in range(images):

@@ -5,8 +5,24 @@ otherwise show the browser's zone. Lists of rows go inline; no chart has more th
 """
 
 from dashboard.charts.axes import MARGINS, Spec
+from dashboard.charts.clickable import clickable
 from dashboard.charts.histogram import histogram
 from dashboard.charts.line import Labels, Point, line, spread
 from dashboard.charts.strip import Cell, Row, strip
+from dashboard.charts.support import SupportPoint, support
 
-__all__ = ["MARGINS", "Cell", "Labels", "Point", "Row", "Spec", "histogram", "line", "spread", "strip"]
+__all__ = [
+    "MARGINS",
+    "Cell",
+    "Labels",
+    "Point",
+    "Row",
+    "Spec",
+    "SupportPoint",
+    "clickable",
+    "histogram",
+    "line",
+    "spread",
+    "strip",
+    "support",
+]

@@ -74,7 +74,10 @@ def _detail(scene: Scene, incident: IncidentLine) -> None:
     answer = facts.newest_answer(events)
     left, right = st.columns([8, 4])
     with left:
-        trends.line(scene)
+        with st.container(key="wide"):
+            trends.line(scene)
+        with st.container(key="phone"):
+            trends.line(scene, phone=True)
         _alerts(scene, incident)
         changes = data.transitions(
             page.key, scene.stands.deployment.id, incident.onset, incident.resolved_at or page.window.end

@@ -13,6 +13,7 @@ from dashboard.frame import Page
 from dashboard.markup import Thumb
 from dashboard.normal import at_least
 from dashboard.scene import Scene, scene_of, trust_strip
+from dashboard.strange import strange
 from dashboard.times import rarity
 from pipeline.storage.sample_pages import Picture
 
@@ -40,16 +41,20 @@ def draw(page: Page) -> None:
     if not found:
         st.html(markup.empty("No such sample is kept in this window.", ("Choose a longer range, or another segment.",)))
         return
-    grid, closer = st.columns([8, 4])
-    with grid:
+    with st.container(key="body"):
+        left, closer = st.columns([8, 4])
+    with closer:
+        one = _closer(scene, found)
+    with left:
+        if st.session_state.get("strange"):
+            strange(page, one.id)
+            st.html(markup.heading("All that are shown"))
         thumbs = [looks.thumb(scene, one) for one in found]
         numbered = [
             Thumb(one.picture, f"{at}. {one.title}", f"{one.line}, {picture.segment}", False)
             for at, (one, picture) in enumerate(zip(thumbs, found, strict=True), 1)
         ]
         st.html(markup.pictures(numbered, across=6))
-    with closer:
-        _closer(scene, found)
 
 
 def _found(scene: Scene, kind: str) -> list[Picture]:
@@ -67,16 +72,18 @@ def _found(scene: Scene, kind: str) -> list[Picture]:
     )
 
 
-def _closer(scene: Scene, found: list[Picture]) -> None:
+def _closer(scene: Scene, found: list[Picture]) -> Picture:
     page = scene.page
     number = st.number_input("Look closer at", 1, len(found), 1, key="closer")
     one = found[int(number) - 1]
     reference = data.reference(page.key, scene.stands.deployment.reference_id)
     st.html(markup.pictures([looks.thumb(scene, one)], across=1))
     name = reference.classes[one.class_index] if one.class_index < len(reference.classes) else "?"
+    st.toggle("Where is it strange?", key="strange")
     rows = [
         ("how rare", f"{rarity(at_least(reference, one.score), reference.n)} of the reference's images"),
-        ("score", f"{one.score:.2f} nats; unusual beyond {reference.threshold:.2f}"),
+        ("score", f"{one.score:.2f} nats; unusual beyond {reference.threshold:.2f}".replace("-", "−")),
+        ("support", "not known" if one.support is None else f"{one.support:.2f} by the reference's images"),
         ("predicted", f"{name}, softmax {one.msp:.0%}".replace("%", " %")),
         ("label", one.label or "none"),
         ("segment", one.segment),
@@ -92,6 +99,7 @@ def _closer(scene: Scene, found: list[Picture]) -> None:
         mime="text/csv",
         on_click="ignore",
     )
+    return one
 
 
 def _reference(scene: Scene) -> None:

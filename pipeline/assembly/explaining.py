@@ -26,6 +26,7 @@ from pipeline.storage.explanations import (
     StoredImage,
     find_explanation,
     may_save,
+    sampled_image,
     save_explanation,
     stored_image,
     unexplained_images,
@@ -102,6 +103,44 @@ class Explaining:
         if known is not None and not anew:
             return Answer(known, None)
         return self._stored(image, question)
+
+    def sample(self, sample_id: int, question: Question) -> Answer:
+        """Explain a kept sample by its key; what is known of the whole picture is not computed again."""
+        image = self._sampled(sample_id)
+        if question.is_of_everything:
+            with translated_errors(self._engine.url), reading(self._engine).connect() as conn:
+                known = find_explanation(conn, image, self._segmenter.name)
+            if known is not None:
+                return Answer(known, None)
+        return self._stored(image, question)
+
+    def value(self, value: bytes, question: Question) -> Answer:
+        """Explain an image as a record's value has it."""
+        pixels = _decoded(value, "the image", self._settings, self._upright)
+        key = _key(hashlib.sha256(value).digest(), self._upright)
+        return self._answer("the image", "file", pixels, key, question, self._reference_of_files)
+
+    def picture(self, sample_id: int) -> tuple[Pixels, str]:
+        """What would be explained of a sample, and whether that is its original or its thumbnail."""
+        pixels, _, picture = self._picture(self._sampled(sample_id))
+        return pixels, picture
+
+    @property
+    def segmenter(self) -> str:
+        """Who finds regions."""
+        return self._segmenter.name
+
+    @property
+    def model_id(self) -> str:
+        """Whose energy is explained."""
+        return self._model.package.model_id
+
+    def _sampled(self, sample_id: int) -> StoredImage:
+        with translated_errors(self._engine.url), reading(self._engine).connect() as conn:
+            image = sampled_image(conn, sample_id)
+        if image is None:
+            raise UsageError(f"sample {sample_id} is no longer kept; choose another one")
+        return image
 
     def flagged(self, limit: int, progress: Callable[[int], None]) -> tuple[int, list[tuple[str, str]]]:
         """Explain the newest flagged samples that are not explained yet; how many, and (id, why) of what failed."""

@@ -18,7 +18,7 @@ from pipeline.errors import EnvironmentFault, UsageError
 from pipeline.settings import Settings
 from pipeline.stages.alerting import Alerting, store
 from pipeline.storage.alert_evidence import read_streams
-from pipeline.storage.engine import reading, sqlite_file
+from pipeline.storage.engine import reading, shown, sqlite_file
 from pipeline.storage.incidents import (
     EventLine,
     Standing,
@@ -26,9 +26,11 @@ from pipeline.storage.incidents import (
     claim_alerting,
     history,
     incident_by_key,
+    may_decide,
     read_standing,
 )
 from pipeline.storage.monitoring import Superseded, Watched, watched_deployments
+from pipeline.storage.roles import OPERATOR
 
 _ATTEMPTS = 20
 _ACKNOWLEDGING = ("pagerduty", "webhook", "stdout")  # kinds of channels that can take: somebody takes care
@@ -82,20 +84,28 @@ def decide(
     act: Act,
     *,
     clock: Callable[[], datetime] | None = None,
+    seen: int | None = None,
     between: Callable[[], None] = lambda: None,
 ) -> Decided:
     """Store a decision, on what others have decided first; `between` is called between reading and writing.
 
-    Raises UsageError for an incident that there is not or a decision without author, end or reason; RefusedError for
-    one that is over.
+    Args:
+        seen: the newest event that the person knew; None: all that there are at the beginning.
+
+    Raises UsageError for an incident that there is not, a decision without author, end or reason, or a login that may
+    only look; RefusedError for an incident that is over.
     """
     with existing_database(settings) as engine:
         alerting = alerting_of(settings)
-        seen: int | None = None
         for _ in range(_ATTEMPTS):
             now = (clock or settings.clock.now)()
             with reading(engine).connect() as conn:
                 deployment, standing, before = _found(conn, incident_id)
+                if not may_decide(conn):
+                    raise UsageError(
+                        f"nothing was stored: this login may only look at {shown(engine.url)}; use one of the role"
+                        f" {OPERATOR} (for a dashboard: the setting dashboard.operator_database)"
+                    )
                 lines = history(conn, [incident_id])
                 streams = read_streams(conn, deployment, before.open_alerts, now=now)
             seen = max((line.id for line in lines), default=0) if seen is None else seen

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.output import Database, LogFormat, note
+from pipeline.cli.output import Database, LogFormat, Model, note
 from pipeline.errors import UsageError
 
 
@@ -20,12 +20,18 @@ def dashboard(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Serve other machines though nobody asks who is there.")
     ] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Also run `oodwatch explain --serve`: where in an image it is strange.")
+    ] = False,
+    model: Model = None,
     log_format: LogFormat = None,
 ) -> None:
     """Show what is wrong, since when, where and how bad, in a browser.
 
-    Reads the database and never writes to it; on PostgreSQL the role
-    oodwatch_reader is enough. Listens on this machine alone unless --address
+    Reads the database; all that is written are decisions of people, as
+    acknowledge and note. On PostgreSQL the role oodwatch_reader is enough to
+    look; the setting dashboard.operator_database names a login of the role
+    oodwatch_operator for the buttons. Listens on this machine alone unless --address
     says otherwise: then a proxy in front has to sign people in, and to name
     them in --user-header, which it must take from nobody else. /livez and
     /readyz are for probes.
@@ -38,9 +44,9 @@ def dashboard(
     from pipeline.assembly.showing import show_dashboard
     from pipeline.telemetry.logs import configure_logging
 
-    settings = settings_from(database=database, log_format=log_format)
+    settings = settings_from(database=database, model=model, log_format=log_format)
     given = {"address": address, "port": port, "user_header": user_header, "insecure": insecure or None}
     chosen = settings.dashboard.model_copy(update={name: value for name, value in given.items() if value is not None})
     settings = settings.model_copy(update={"dashboard": chosen})
     configure_logging(settings.log.format, settings.log.level)
-    show_dashboard(settings, say=lambda where: note(f"the dashboard is at {where}; Ctrl-C ends it"))
+    show_dashboard(settings, explains=explain, say=lambda where: note(f"the dashboard is at {where}; Ctrl-C ends it"))

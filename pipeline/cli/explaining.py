@@ -61,6 +61,11 @@ def explain(
         int | None, typer.Option(min=1, max=64, metavar="N", help="Grid of --auto. Default: 12.")
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="OVERLAY.png", help="Write what was found as a picture.")] = None,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Answer the dashboard's pages, on this machine alone, until a signal.")
+    ] = False,
+    address: Annotated[str | None, typer.Option("--address", help="Of --serve. Default: 127.0.0.1.")] = None,
+    port: Annotated[int | None, typer.Option("--port", help="Of --serve. Default: 8502.")] = None,
     source: Source = None,
     database: Database = None,
     deployment: Deployment = None,
@@ -85,7 +90,8 @@ def explain(
     connected pieces of similar colour stand in, and are called so.
 
     An image named by --id is read from the log (--source), else its thumbnail
-    is explained. --flagged stores what it finds; --id shows it again.
+    is explained. --flagged stores what it finds; --id shows it again. --serve
+    is what the dashboard's page Samples asks when somebody clicks on a picture.
 
     JSON: masks (COCO's uncompressed runs, columns first), mask_score (the
     segmenter's), energy_change (after minus before, nats; below 0 the image
@@ -95,14 +101,19 @@ def explain(
     """
     from pipeline.assembly.explaining import Explaining
 
-    if sum((image is not None, record_id is not None, flagged)) != 1:
-        raise UsageError("name an image file, or --id, or --flagged: exactly one of them")
+    if sum((image is not None, record_id is not None, flagged, serve)) != 1:
+        raise UsageError("name an image file, or --id, or --flagged, or --serve: exactly one of them")
     pointed = bool(point or box or mask)
-    if sum((pointed, text is not None, auto)) > 1 or (flagged and (pointed or text is not None or out is not None)):
+    if sum((pointed, text is not None, auto)) > 1 or (
+        (flagged or serve) and (pointed or text is not None or out is not None)
+    ):
         raise UsageError("--auto, --text and pointing (--point, --box, --mask) exclude each other; --flagged is --auto")
     if out is not None and not out.absolute().parent.is_dir():
         raise UsageError(f"--out {out}: there is no folder {out.absolute().parent}")
     settings = _settings(model, database, source, deployment, device, sam, grounder, points_per_side)
+    if serve:
+        _serve(settings, address, port)
+        return
     question = _question(settings, point or [], box, mask, text, refine, single)
     with Explaining(settings, text=text is not None) as explaining:
         if flagged:
@@ -116,6 +127,17 @@ def explain(
     if out is not None:
         _write_overlay(out, answer)
     print_json(answer.values) if as_json else _print(answer.values)
+
+
+def _serve(settings: Settings, address: str | None, port: int | None) -> None:
+    from pipeline.assembly.explain_service import ExplainService
+    from pipeline.assembly.explaining import Explaining
+
+    where = settings.explain
+    with Explaining(settings) as explaining:
+        service = ExplainService(explaining, address or where.address, where.port if port is None else port)
+        note(f"explaining at {service.url} by {explaining.segmenter}; Ctrl-C ends it")
+        service.run()
 
 
 def _explain_flagged(explaining: Any, limit: int, as_json: bool) -> None:

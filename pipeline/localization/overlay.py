@@ -19,22 +19,32 @@ _GAP = 8
 
 
 def overlay(explanation: Explanation) -> bytes:
-    """A PNG: one panel a region as it was found; of the whole picture one, the warmer the more it explains."""
-    if explanation.regions and explanation.regions[0].source != "auto":
-        panels = [_outlined(explanation.working, mask, i) for i, mask in enumerate(explanation.masks)]
-    else:
-        best = [] if explanation.explaining is None else [explanation.masks[explanation.explaining]]
-        panels = [_warm(explanation.working, explanation.warmth, best)]
-    height, width = panels[0].shape[:2]
-    sheet = np.full((height, len(panels) * (width + _GAP) - _GAP, 3), 255, np.uint8)
-    for i, panel in enumerate(panels):
+    """A PNG of all panels side by side."""
+    shown = panels(explanation)
+    height, width = shown[0].shape[:2]
+    sheet = np.full((height, len(shown) * (width + _GAP) - _GAP, 3), 255, np.uint8)
+    for i, panel in enumerate(shown):
         sheet[:, i * (width + _GAP) : i * (width + _GAP) + width] = panel
+    return as_png(sheet)
+
+
+def panels(explanation: Explanation) -> list[Pixels]:
+    """One a region as it was found; of the whole picture one, the warmer the more it explains."""
+    if explanation.regions and explanation.regions[0].source != "auto":
+        return [outlined(explanation.working, mask, i) for i, mask in enumerate(explanation.masks)]
+    best = [] if explanation.explaining is None else [explanation.masks[explanation.explaining]]
+    return [_warm(explanation.working, explanation.warmth, best)]
+
+
+def as_png(pixels: Pixels) -> bytes:
+    """The same as a file."""
     out = io.BytesIO()
-    Image.fromarray(sheet).save(out, "PNG")
+    Image.fromarray(pixels).save(out, "PNG")
     return out.getvalue()
 
 
-def _outlined(pixels: Pixels, mask: Mask, number: int) -> Pixels:
+def outlined(pixels: Pixels, mask: Mask, number: int) -> Pixels:
+    """A region over its image, both of one size, in the colour of that number."""
     times = _times(pixels)
     large, region = _repeat(pixels, times), _repeat(mask, times)
     colour = np.array(_COLOURS[number % len(_COLOURS)], np.float64)

@@ -42,6 +42,12 @@ def stored_image(conn: Connection, image_id: str, deployment: str | None) -> Sto
     return None if row is None else StoredImage(*row)
 
 
+def sampled_image(conn: Connection, sample_id: int) -> StoredImage | None:
+    """The scored record of a kept sample by the sample's key; None where it is not kept any more."""
+    row = conn.execute(_images().where(SampleRow.id == sample_id)).one_or_none()
+    return None if row is None else StoredImage(*row)
+
+
 def unexplained_images(conn: Connection, model_id: str, segmenter: str, limit: int) -> list[StoredImage]:
     """Flagged samples of a model that this segmenter has not explained, the newest first, each once."""
     known = exists().where(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, func, insert, or_, select, update
 
 from pipeline.alerts.incident import DRILL, Alert, Event, Incident
 from pipeline.storage.alert_schema import AlertingRow, AlertRow, IncidentEventRow, IncidentRow
@@ -71,6 +71,13 @@ def claim_alerting(conn: Connection, standing: Standing, *, transition_id: int, 
     )
     if claimed.rowcount == 0:
         raise Superseded
+
+
+def may_decide(conn: Connection) -> bool:
+    """Whether this login may store decisions; on PostgreSQL a reader may not."""
+    if conn.dialect.name != "postgresql":
+        return True
+    return bool(conn.scalar(select(func.has_table_privilege(IncidentEventRow.__tablename__, "INSERT"))))
 
 
 def recent_incidents(conn: Connection, deployment_id: int, *, since: datetime) -> list[Incident]:

@@ -2,13 +2,19 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import Connection, and_, func, select
+from sqlalchemy import ColumnElement, Connection, and_, func, select
 
 from pipeline.storage.schema import SampleRow, ScoreRow, SegmentRow, StreamRow
 
-Order = Literal["strangest", "newest"]
+Order = Literal["strangest", "newest", "least supported"]
+
+_ORDERS: dict[Order, ColumnElement[Any]] = {
+    "strangest": ScoreRow.score.desc(),
+    "newest": SampleRow.event_time.desc(),
+    "least supported": ScoreRow.support.asc(),
+}
 
 
 class Picture(NamedTuple):
@@ -29,6 +35,7 @@ class Picture(NamedTuple):
     partition: int
     offset: int
     thumbnail: bytes | None
+    support: float | None  # by the reference's images, 0..1
 
 
 def read_pictures(
@@ -64,6 +71,7 @@ def read_pictures(
             StreamRow.partition,
             SampleRow.offset,
             SampleRow.thumbnail,
+            ScoreRow.support,
         )
         .join(ScoreRow, same)
         .join(SegmentRow, SegmentRow.id == SampleRow.segment_id)
@@ -75,9 +83,11 @@ def read_pictures(
             SampleRow.tick < window[1],
             ScoreRow.drill.in_([False]),
         )
-        .order_by(ScoreRow.score.desc() if order == "strangest" else SampleRow.event_time.desc())
+        .order_by(_ORDERS[order])
         .limit(2 * limit)  # one image may be kept twice: as strange and as random
     )
+    if order == "least supported":
+        statement = statement.where(ScoreRow.support.is_not(None))
     if flagged is not None:
         statement = statement.where(ScoreRow.is_ood == flagged)
     found: dict[tuple[str, int, int], Picture] = {}

@@ -1,11 +1,13 @@
 """Serve the dashboard over seeded data, for tests and to look at: python -m tests.browser [FILE] [--state quiet]"""
 
 import argparse
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from dashboard.board import Board
 from dashboard.serving import Place, serve
+from pipeline.assembly.deciding import Operator
+from pipeline.settings import load_settings
 from pipeline.storage.read_only import open_read_only
 from tests.browser.seeded import NOW, seed
 
@@ -21,12 +23,18 @@ def main() -> None:
     url = f"sqlite:///{given.file}"
     if not given.file.exists():
         seed(url, state=given.state)
+
+    def clock() -> datetime:
+        return NOW + timedelta(minutes=given.minutes_later)
+
     board = Board(
         open_read_only(url),
-        lambda: NOW + timedelta(minutes=given.minutes_later),
+        clock,
         levels=(0.1, 0.25),
         budget_days=30,
         silent_after=timedelta(seconds=40),
+        actions=Operator(load_settings(database=url), clock),
+        login="robin",
     )
     serve(board, Place(port=given.port), say=print)
 

@@ -9,7 +9,8 @@ from typing import Literal
 import numpy as np
 from sqlalchemy import Engine, insert, update
 
-from pipeline.records import Bounds, Card, CardLine, Float64s, Partition, Reference, ReferenceImage
+from dashboard.coverage import radius, supports
+from pipeline.records import Bounds, Card, CardLine, Float64s, Ints, Partition, Reference, ReferenceImage
 from pipeline.shift.baseline import Baseline, Normal
 from pipeline.shift.folding import LEVELS, POOLED, TickKey
 from pipeline.shift.histogram import fine_edges, rank_edges
@@ -20,6 +21,7 @@ from pipeline.storage.alert_schema import AlertRow, IncidentEventRow, IncidentRo
 from pipeline.storage.baselines import BaselineLine, save_baseline
 from pipeline.storage.deployments import ensure_deployment, ensure_segments
 from pipeline.storage.engine import open_database
+from pipeline.storage.incidents import begin_alerting
 from pipeline.storage.monitoring import Watched, begin_monitoring, claim, read_position
 from pipeline.storage.processes import Process, beat
 from pipeline.storage.references import save_reference
@@ -38,6 +40,7 @@ MINUTE = timedelta(minutes=1)
 CAMERAS = ("harbour/north", "harbour/south", "ring/east", "ring/west", "station", "tunnel")
 FOGGY = "ring/west"
 RATES = (52, 38, 66, 44, 27, 33)  # images a minute by day
+_KEPT = 120  # images of the reference
 State = Literal["incident", "quiet"]
 
 
@@ -77,18 +80,19 @@ def _reference() -> Reference:
     scores = np.sort(rng.normal(-12.4, 1.9, n) + 0.6 * rng.gamma(1.2, 1.0, n))
     rank = conformal_rank(n, alpha)
     low, high = flag_rate_bounds(n, rank)
+    projected = features_of(np.arange(_KEPT) % 6, np.random.default_rng(2))
     images = tuple(
         ReferenceImage(
             file=f"val/{i:04}.jpg",
             label=CLASSES[i % 6],
-            sha256=hashlib.sha256(bytes([i])).digest(),
-            energy=float(scores[i * 90]),
-            score=float(scores[i * 90]),
+            sha256=hashlib.sha256(bytes([i, 0])).digest(),
+            energy=float(scores[i * 19]),
+            score=float(scores[i * 19]),
             class_index=i % 6,
-            projected=np.zeros(2, np.float32),
+            projected=projected[i].astype(np.float32),
             thumbnail=scene(i, i % 6, i),
         )
-        for i in range(24)
+        for i in range(_KEPT)
     )
     return Reference(
         name="road-resnet50-r1",
@@ -114,11 +118,18 @@ def _reference() -> Reference:
         class_counts=np.array([1100, 300, 150, 250, 350, 250]),
         feature_mean=np.zeros(2),
         projection=np.eye(2),
-        projected_mean=np.zeros(2),
-        projected_covariance=np.eye(2),
+        projected_mean=projected.mean(axis=0),
+        projected_covariance=np.cov(projected.T),
         images=images,
         card=_card(),
     )
+
+
+def features_of(classes: Ints, rng: np.random.Generator, *, foggy: bool = False) -> Float64s:
+    """Two features an image: classes lie on a circle, what is seen through fog lies beyond it."""
+    angle = classes / 6 * 2 * np.pi
+    far = 14.0 if foggy else 5.0
+    return far * np.column_stack([np.cos(angle), np.sin(angle)]) + rng.normal(0, 1, (len(classes), 2))
 
 
 def _card() -> Card:
@@ -162,6 +173,8 @@ def _write_ticks(
 ) -> None:
     rng = np.random.default_rng(7)
     ticks: dict[TickKey, StoredTick] = {}
+    kept = np.stack([image.projected for image in reference.images]).astype(np.float64)
+    own = supports(kept, kept, radius(kept), is_itself=True)
     first = END - timedelta(hours=hours)
     for minute in range(hours * 60):
         at = first + minute * MINUTE
@@ -172,7 +185,7 @@ def _write_ticks(
             if not n:
                 continue
             foggy = state == "incident" and name == FOGGY and at >= ONSET
-            sums = _sums(rng, n, reference, foggy=foggy, features=False)
+            sums = _sums(rng, n, reference, foggy=foggy, own=own)
             ticks[TickKey(at, 1, reference_id, segments[name])] = StoredTick(sums, 0)
             pooled = sums if pooled is None else merge(pooled, sums)
         if pooled is not None:
@@ -185,6 +198,7 @@ def _write_ticks(
     with engine.begin() as conn:
         put_ticks(conn, deployment_id, ticks)
         begin_monitoring(conn, deployment_id, now=NOW)
+        begin_alerting(conn, deployment_id, now=NOW)
         position = read_position(conn, deployment_id)
         assert position is not None
         claim(conn, position, now=NOW, evaluated_until=END, watermark=END + 30 * MINUTE / 60, fed_at=NOW)
@@ -197,8 +211,10 @@ def _daylight(at: datetime) -> float:
     return 1.0 + 0.9 * float(np.sin((at.hour + at.minute / 60 - 8) / 24 * 2 * np.pi))
 
 
-def _sums(rng: np.random.Generator, n: int, reference: Reference, *, foggy: bool, features: bool) -> RollUp:
+def _sums(rng: np.random.Generator, n: int, reference: Reference, *, foggy: bool, own: Float64s) -> RollUp:
     scores = _scores(rng, n, foggy)
+    support = rng.choice(own, n)
+    support[scores > -7.5] *= 0.1 if foggy else 1.0
     classes = rng.choice(6, n, p=[0.45, 0.12, 0.06, 0.1, 0.15, 0.12])
     light = rng.normal(0.8 if foggy else 0.45, 0.07, n)
     properties = np.column_stack(
@@ -218,6 +234,7 @@ def _sums(rng: np.random.Generator, n: int, reference: Reference, *, foggy: bool
         edges=reference.edges,
         fine_edges=reference.fine_edges,
         n_classes=6,
+        support=support,
     )
     return sums
 
@@ -236,6 +253,8 @@ def _write_samples(
     deployment_id, reference_id = keys
     rng = np.random.default_rng(3)
     reference = _reference()
+    kept = np.stack([image.projected for image in reference.images]).astype(np.float64)
+    ball = radius(kept)
     scores: list[NewScore] = []
     samples: list[NewSample] = []
     offset = 400_000
@@ -246,7 +265,8 @@ def _write_samples(
             for kind in ("strange", "random"):
                 strange = kind == "strange"
                 score = float(rng.normal(-4.8, 1.3) if foggy and strange else rng.normal(-7.4 if strange else -12.2, 1))
-                class_index = int(rng.integers(6))
+                class_index = int(rng.integers(5))  # no road is empty any more
+                row = features_of(np.array([class_index]), rng, foggy=foggy and strange)
                 us, offset = to_microseconds(at) + strange, offset + 1
                 odd = score > reference.threshold
                 scores.append(
@@ -268,6 +288,7 @@ def _write_samples(
                         is_ood=int(odd),
                         repeat=0,
                         drill=0,
+                        support=float(supports(row, kept, ball)[0]),
                     )
                 )
                 samples.append(
@@ -282,7 +303,7 @@ def _write_samples(
                         offset=offset,
                         event_time=us,
                         thumbnail=scene(camera, class_index, offset, fog=foggy and strange),
-                        features=None,
+                        features=row[0].astype("<f2").tobytes(),
                         logits=rng.normal(0, 3, 6).astype("<f2").tobytes(),
                         headers=json.dumps({"camera": name}),
                     )

@@ -1,59 +1,17 @@
 """What only a browser shows: the first hit, time zones, phones, colours, where requests go."""
 
-import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, expect
 
 from tests.browser.seeded import FOGGY, seed
-from tests.services.availability import unavailable
+from tests.browser.visiting import PHONE, Visit, answers
 from tests.services.processes import free_port, spawn, wait_until
 
 PINNED = "from=1795481340000&to=1795489200000"
-DESK, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
-#: Streamlit looks for its health beside a deep link first, and finds it at the root.
-_HARMLESS = ("/_stcore/health", "/_stcore/host-config")
-
-
-@dataclass
-class Visit:
-    """A page in a browser of its own, and what went wrong in it."""
-
-    page: Page
-    base: str
-    faults: list[str] = field(default_factory=list)
-    hosts: set[str] = field(default_factory=set)
-
-    def go(self, path: str) -> None:
-        """Open an address and wait until nothing moves any more."""
-        self.page.goto(self.base + path)
-        self.settle()
-
-    def settle(self) -> None:
-        """The script has ended, no skeleton is left, pictures have come, every chart is drawn."""
-        self.page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
-        self.page.wait_for_function(
-            """() => document.querySelector('.ow-trust') && !document.querySelector('[data-testid="stSkeleton"]')
-            && [...document.images].every(image => image.complete)
-            && [...document.querySelectorAll('[data-testid="stVegaLiteChart"]')].every(
-                chart => chart.offsetParent === null || chart.querySelector('svg, canvas'))"""
-        )
-
-    def hours_after_midnight(self) -> float:
-        """Where the chart has the onset (5 px left of its label), by the labels of midnight and of three o'clock."""
-        places = []
-        for text in ("24 Nov", "03:00", "began"):
-            box = self.page.locator(".st-key-line svg text").filter(has_text=text).first.bounding_box()
-            assert box is not None
-            places.append(box["x"] - 5 if text == "began" else box["x"] + box["width"] / 2)
-        midnight, three, onset = places
-        return 3 * (onset - midnight) / (three - midnight)
 
 
 @pytest.fixture(scope="module")
@@ -65,46 +23,17 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     process = spawn(command, output=home / "server.log")
     url = f"http://127.0.0.1:{port}"
     try:
-        wait_until(lambda: _answers(url), "the dashboard", deadline_s=120)
+        wait_until(lambda: answers(url), "the dashboard", deadline_s=120)
         yield url
     finally:
         process.terminate()
         process.wait(30)
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    """The machine's own."""
-    binary = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if binary is None:
-        unavailable("no Chromium; install it (Debian: apt-get install chromium)")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=binary, args=["--no-sandbox", "--disable-gpu"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def visit(base: str, chromium: Browser, request: pytest.FixtureRequest) -> Iterator[Visit]:
-    """A browser in Berlin; at its end nothing may have failed, nor any other host have been asked."""
-    marker = request.node.get_closest_marker("screen")
-    given: dict[str, Any] = {"viewport": DESK, **(marker.kwargs if marker else {})}
-    context = chromium.new_context(timezone_id="Europe/Berlin", **given)
-    context.set_default_timeout(60_000)
-    seen = Visit(context.new_page(), base)
-    seen.page.on("pageerror", lambda error: seen.faults.append(str(error)))
-    seen.page.on("request", lambda asked: seen.hosts.add(urlsplit(asked.url).netloc))
-    seen.page.on("response", lambda answer: _note(seen, answer.url, answer.status))
-    yield seen
-    context.close()
-    assert seen.faults == []
-    assert {host for host in seen.hosts if host} == {urlsplit(base).netloc}
-
-
 def test_a_deep_link_as_the_servers_first_request_shows_its_incident_within_all_pages(visit: Visit) -> None:
     visit.go("/incidents?incident=2")
     expect(visit.page.get_by_role("heading", name=f"Critical shift on {FOGGY} since 00:49")).to_be_visible()
-    for name in ("Overview", "Incidents", "Explore", "Samples", "Models", "Pipeline"):
+    for name in ("Overview", "Incidents", "Explore", "Samples", "Coverage", "Models", "Pipeline"):
         expect(visit.page.get_by_test_id("stSidebarNav").get_by_text(name, exact=True)).to_be_visible()
 
 
@@ -158,18 +87,33 @@ def test_in_the_dark_lines_are_light(visit: Visit) -> None:
     assert visit.page.locator('.st-key-line svg path[stroke="#56B4E9"]').count() > 0
 
 
+def test_of_two_who_acknowledge_at_once_the_second_sees_what_the_first_did(visit: Visit, chromium: Browser) -> None:
+    visit.go("/incidents?incident=2")
+    other = chromium.new_context().new_page()
+    other.goto(f"{visit.base}/incidents?incident=2")
+    quick = other.get_by_role("button", name="Acknowledge")
+    expect(quick).to_be_visible(timeout=60_000)
+    visit.page.get_by_placeholder("robin").fill("dana")
+    visit.page.get_by_placeholder("robin").press("Enter")
+    visit.settle()
+    visit.page.get_by_role("button", name="Acknowledge").click()
+    expect(visit.page.get_by_text("dana has it")).to_be_visible()
+    quick.click()
+    expect(other.get_by_text("dana has acknowledged it; nothing was changed.")).to_be_visible(timeout=60_000)
+    expect(other.get_by_text("dana has it")).to_be_visible(timeout=60_000)
+    expect(other.get_by_role("button", name="Acknowledge")).not_to_be_visible()
+    other.context.close()
+
+
+def test_what_is_noted_stands_in_the_history_with_its_author(visit: Visit) -> None:
+    visit.go("/incidents?incident=2")
+    visit.page.get_by_role("button", name="Note").click()
+    visit.page.get_by_label("What others should know").fill("<b>fog</b> over the ring")
+    visit.page.get_by_test_id("stPopoverBody").get_by_role("button", name="Note").click()
+    row = visit.page.locator(".ow table tr").filter(has_text="<b>fog</b> over the ring")
+    expect(row).to_contain_text("robin")
+
+
 def test_a_page_of_another_name_reads_nothing(base: str) -> None:
     assert httpx.get(base, headers={"Host": "evil.example"}).status_code == 400
     assert httpx.get(f"{base}/readyz").text == "ok\n"
-
-
-def _note(seen: Visit, url: str, status: int) -> None:
-    if status >= 400 and not urlsplit(url).path.endswith(_HARMLESS):
-        seen.faults.append(f"{status} {url}")
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/livez").status_code == 200
-    except httpx.TransportError:
-        return False

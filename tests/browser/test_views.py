@@ -22,12 +22,12 @@ from pipeline.storage.migrations.run import upgrade
 from pipeline.storage.model_events import PROMOTED, add_event
 from pipeline.storage.packages import RegisteredPackage, save_package
 from pipeline.storage.read_only import open_read_only
-from pipeline.storage.schema import DeploymentRow, SegmentRow, StreamRow
+from pipeline.storage.schema import DeploymentRow, SegmentRow, StreamRow, TickRow
 from tests.browser.seeded import CAMERAS, FOGGY, NOW, ONSET, seed
 from tests.services.postgres import Postgres
 
 APP = Path(dashboard.__file__).with_name("app.py")
-PAGES = ("overview", "incidents", "explore", "samples", "models", "pipeline")
+PAGES = ("overview", "incidents", "explore", "samples", "coverage", "models", "pipeline")
 
 
 class Handled:
@@ -37,13 +37,15 @@ class Handled:
         self.done: list[tuple[Any, ...]] = []
         self.refuse = False
 
-    def acknowledge(self, incident_id: int, *, who: str, why: str) -> None:
+    def acknowledge(self, incident_id: int, **given: Any) -> str:
         if self.refuse:
-            raise RefusedError("dana has acknowledged it meanwhile")
-        self.done.append((incident_id, who, why))
-
-    def silence(self, incident_id: int, **given: Any) -> None:
+            raise RefusedError("it is over")
         self.done.append((incident_id, given))
+        return "dana has acknowledged it already"
+
+    def silence(self, incident_id: int, **given: Any) -> str:
+        self.done.append((incident_id, given))
+        return ""
 
     expect = note = silence
 
@@ -241,28 +243,64 @@ def test_the_readers_choice_wins_over_the_address(url: str, serve: Any) -> None:
     assert "segment" not in at.query_params
 
 
+def test_what_is_new_and_what_is_gone_is_named_with_its_pictures(url: str, serve: Any) -> None:
+    serve(url)
+    said = words(run("coverage"))
+    assert f"New images on {FOGGY}; hardly any “empty road” left" in said
+    assert said.count("<b>support 0.0") == 8
+    assert said.count("<b>empty road</b><br>covered 0.00, normally") == 8
+
+
+def test_without_known_support_the_page_says_so_and_how_to_get_a_report(url: str, serve: Any) -> None:
+    engine = open_database(url)
+    with engine.begin() as conn:
+        conn.execute(update(TickRow).values(support_n=0, support_sum=0.0))
+    engine.dispose()
+    serve(url)
+    at = run("coverage")
+    assert "The support of no image is known in this window." in words(at)
+    assert at.code[0].value.startswith("oodwatch coverage --deployment road-users --from 2026-11-24T00:49Z")
+
+
 def test_without_actions_there_are_no_buttons(url: str, serve: Any) -> None:
     serve(url)
     assert not run().button
     assert not run("incidents").button
 
 
-def test_acknowledging_names_the_incident_and_the_person(url: str, serve: Any) -> None:
+def test_acknowledging_names_the_incident_the_person_and_what_the_page_showed(url: str, serve: Any) -> None:
     handled = Handled()
     serve(url, actions=handled)
     at = run("incidents")
     at.text_input(key="name").set_value("dana").run()
     at.button(key="acknowledge-2").click().run()
-    assert handled.done == [(2, "dana", "")]
+    assert handled.done == [(2, {"who": "dana", "why": "", "seen": 3})]
+    assert [toast.value for toast in at.toast] == ["dana has acknowledged it already"]
 
 
-def test_who_comes_second_is_told_so(url: str, serve: Any) -> None:
+def test_a_silence_has_an_end_and_a_reason(url: str, serve: Any) -> None:
+    handled = Handled()
+    serve(url, actions=handled)
+    at = run("incidents")
+    (silence,) = (button for button in at.button if button.label == "Silence")
+    silence.click().run()
+    assert handled.done == []
+    assert [toast.value for toast in at.toast] == ["Say why, for those who come later."]
+    at.selectbox(key="Silence-for").set_value("4 hours")
+    at.text_input(key="Silence-why").set_value("lens is being cleaned")
+    (silence,) = (button for button in at.button if button.label == "Silence")
+    silence.click().run()
+    given = {"until": NOW + timedelta(hours=4), "who": "somebody at the dashboard", "why": "lens is being cleaned"}
+    assert handled.done == [(2, {**given, "seen": 3})]
+
+
+def test_what_cannot_be_is_said(url: str, serve: Any) -> None:
     handled = Handled()
     handled.refuse = True
     serve(url, actions=handled)
     at = run()
     at.button(key="acknowledge-2").click().run()
-    assert [toast.value for toast in at.toast] == ["dana has acknowledged it meanwhile"]
+    assert [toast.value for toast in at.toast] == ["it is over"]
 
 
 def test_the_models_page_shows_what_a_repair_changed_how_to_promote_it_and_who_did(url: str, serve: Any) -> None:

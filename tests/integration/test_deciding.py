@@ -1,0 +1,74 @@
+"""What people decide at the dashboard."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from pipeline.assembly.deciding import Operator
+from pipeline.errors import UsageError
+from pipeline.settings import load_settings
+from pipeline.storage.alert_schema import IncidentEventRow, IncidentRow
+from pipeline.storage.engine import make_engine, open_database
+from pipeline.storage.migrations.run import upgrade
+from pipeline.storage.roles import OPERATOR, READER, WRITER, grant_roles
+from tests.browser.seeded import NOW, seed
+from tests.services.postgres import Postgres
+
+
+def operator(url: str) -> Operator:
+    return Operator(load_settings(database=url), lambda: NOW)
+
+
+def handling(url: str) -> tuple[str, str | None]:
+    engine = open_database(url)
+    with engine.connect() as conn:
+        row = conn.execute(select(IncidentRow.handling, IncidentRow.handled_by).where(IncidentRow.id == 2)).one()
+    engine.dispose()
+    return row.handling, row.handled_by
+
+
+def test_who_comes_second_hears_what_the_first_did_and_changes_nothing(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/board.db"
+    seed(url, hours=2)
+    assert operator(url).acknowledge(2, who="dana", why="", seen=3) == ""
+    assert operator(url).acknowledge(2, who="robin", why="", seen=3) == "dana has acknowledged it; nothing was changed."
+    assert handling(url) == ("acknowledged", "dana")
+    until = NOW + timedelta(hours=4)
+    told = operator(url).silence(2, until=until, who="robin", why="cleaning", seen=3)
+    assert told == "Done; meanwhile dana has acknowledged it."
+    assert operator(url).acknowledge(2, who="dana", why="", seen=5) == ""
+    assert handling(url) == ("acknowledged", "dana")
+    engine = open_database(url)
+    with engine.connect() as conn:
+        kinds = conn.scalars(select(IncidentEventRow.kind).order_by(IncidentEventRow.id)).all()
+    engine.dispose()
+    assert kinds == ["raise"] * 3 + ["acknowledge", "silence", "acknowledge"]
+
+
+def test_on_postgresql_a_reader_is_told_which_role_it_takes_and_an_operator_decides(postgres: Postgres) -> None:
+    database = postgres.create_database()
+    url = postgres.url(database)
+    engine = make_engine(url)
+    upgrade(engine)
+    with engine.begin() as conn:
+        grant_roles(conn)
+    engine.dispose()
+    seed(url, hours=2)
+    logins = {READER: "looks", OPERATOR: "decides"}
+    for role, login in logins.items():
+        postgres.execute(f"CREATE ROLE {login} LOGIN PASSWORD 'x' IN ROLE {role}")
+    try:
+        looks = postgres.url(database, user="looks", password="x")
+        with pytest.raises(UsageError, match=f"may only look.*{OPERATOR}") as refused:
+            operator(looks).note(2, who="dana", why="fog", seen=3)
+        assert "INSERT" not in str(refused.value)
+        over = {"operator_database": postgres.url(database, user="decides", password="x")}
+        both = Operator(load_settings(database=looks, dashboard=over), lambda: datetime.now(UTC))
+        assert both.acknowledge(2, who="dana", why="", seen=3) == ""
+        assert handling(url) == ("acknowledged", "dana")
+    finally:
+        postgres.drop_database(database)
+        for role in (*logins.values(), READER, WRITER, OPERATOR):
+            postgres.execute(f"DROP ROLE {role}")
