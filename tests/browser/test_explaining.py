@@ -24,7 +24,7 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
     picture[8:28, 8:28] = 90
     out = io.BytesIO()
     Image.fromarray(picture).save(out, "PNG")
-    deployment.produce([png(i) for i in range(6)] + [out.getvalue()])
+    deployment.produce([*(png(i) for i in range(6)), out.getvalue()])
     deployment.drain()
     return deployment
 
