@@ -91,11 +91,12 @@ def signals(rows: Iterable[tuple[str, str, bool, Sequence[float | None]]], colou
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Sequence[int] = ()) -> str:
     """A plain table; cells are HTML already, made by functions of this module or escaped."""
     at = dict.fromkeys(numbers, ' class="num"')
-    head = "".join(f"<th{at.get(i, '')}>{escape(name)}</th>" for i, name in enumerate(heads))
+    named = "".join(f"<th{at.get(i, '')}>{escape(name)}</th>" if name else "<td></td>" for i, name in enumerate(heads))
+    head = f"<thead><tr>{named}</tr></thead>" if any(heads) else ""
     body = "".join(
         "<tr>" + "".join(f"<td{at.get(i, '')}>{cell}</td>" for i, cell in enumerate(row)) + "</tr>" for row in rows
     )
-    return f'<div class="ow wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    return f'<div class="ow wide"><table>{head}<tbody>{body}</tbody></table></div>'
 
 
 def plain(text: str) -> str:

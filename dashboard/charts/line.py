@@ -80,7 +80,14 @@ def line(
     layers.append(
         {
             "transform": [{"filter": "datum.hollow && isValid(datum.share)"}],
-            "mark": {"type": "point", "filled": False, "color": palette.line, "size": 22, "strokeWidth": 1.2},
+            "mark": {
+                "type": "point",
+                "filled": False,
+                "color": palette.line,
+                "size": 22,
+                "strokeWidth": 1.2,
+                "aria": False,
+            },
             "encoding": {"x": x_axis("middle"), "y": y_axis("share", top)},
         }
     )

@@ -62,7 +62,14 @@ def support(
     layers.append(
         {
             "transform": [{"filter": "datum.hollow && isValid(datum.mean)"}],
-            "mark": {"type": "point", "filled": False, "color": palette.line, "size": 22, "strokeWidth": 1.2},
+            "mark": {
+                "type": "point",
+                "filled": False,
+                "color": palette.line,
+                "size": 22,
+                "strokeWidth": 1.2,
+                "aria": False,
+            },
             "encoding": {"x": x_axis("middle"), "y": y("mean")},
         }
     )

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -112,6 +113,24 @@ def test_what_is_noted_stands_in_the_history_with_its_author(visit: Visit) -> No
     visit.page.get_by_test_id("stPopoverBody").get_by_role("button", name="Note").click()
     row = visit.page.locator(".ow table tr").filter(has_text="<b>fog</b> over the ring")
     expect(row).to_contain_text("robin")
+
+
+@pytest.mark.parametrize(
+    "visit",
+    [pytest.param(scheme, marks=pytest.mark.screen(color_scheme=scheme)) for scheme in ("light", "dark")],
+    indirect=True,
+)
+@pytest.mark.parametrize("path", ["/", "/incidents", "/coverage", "/samples"])
+def test_axe_finds_nothing_serious(visit: Visit, path: str) -> None:
+    rules = Path(sys.prefix) / "axe.min.js"
+    if not rules.exists():
+        pytest.skip("no axe-core; `make setup` fetches it where there is npm")
+    visit.go(path)
+    visit.page.wait_for_timeout(500)  # Vega draws after the script has ended
+    visit.page.evaluate(rules.read_text())
+    found = visit.page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    violations = [(one["impact"], one["id"], one["nodes"][0]["html"]) for one in found["violations"]]
+    assert [one for one in violations if one[0] in ("serious", "critical")] == []
 
 
 def test_a_page_of_another_name_reads_nothing(base: str) -> None:

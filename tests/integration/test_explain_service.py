@@ -53,7 +53,7 @@ def test_a_sample_is_shown_and_explained_by_points_by_a_box_and_by_itself_once(
         found = httpx.post(f"{url}/explain", json={"sample": sample, **asked}).json()
         assert len(found["overlays"]) == len(found["masks"]) >= 1
         runs = found["masks"][0]["rle"]
-        assert from_runs(Runs(*runs["size"], tuple(runs["counts"]))).shape == (8, 8)
+        assert from_runs(Runs(runs["size"][0], runs["size"][1], tuple(runs["counts"]))).shape == (8, 8)
     first, again = (httpx.post(f"{url}/explain", json={"sample": sample}).json() for _ in range(2))
     assert {**first, "overlays": 0} == {**again, "overlays": 0}
     engine = create_engine(deployment.database)
