@@ -75,7 +75,7 @@ class Stage:
             for number, one in enumerate(tape):
                 at(number)
                 _again(lambda one=one: write(self._engine, one, now=utc_now()))  # type: ignore[misc]
-                if fleet.kills < kills * (number + 1) // len(tape):
+                if fleet.kills < kills * (number + 1) // len(tape) and not self._dies_telling():
                     time.sleep(self._rng.uniform(0, pause_s))
                     fleet.kill(self._rng.choice(fleet.alive() or list(fleet.members.values())))
                 self._until(self._folded, "all parts folded", armed=bool(kills))
@@ -94,10 +94,15 @@ class Stage:
         self._engine.dispose()
         return told
 
+    def _dies_telling(self) -> bool:
+        """There is little to tell: whoever is to die of that is left alive until then."""
+        hooks = [member.hook for member in self._fleet.alive()]
+        return any(hook is not None and hook.point in TELLING_POINTS for hook in hooks)
+
     def _armed(self) -> Hook:
         """Half of them die of what they tell, the others of what they store."""
         if self._rng.random() < 0.5:
-            return Hook(self._rng.choice(TELLING_POINTS), self._rng.randrange(1, 3))
+            return Hook(self._rng.choice(TELLING_POINTS), 1)
         return self._fleet.armed()
 
     def _until(self, condition: Callable[[], bool], what: str, *, armed: bool) -> None:
