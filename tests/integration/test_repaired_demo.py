@@ -15,7 +15,7 @@ def test_the_demo_is_repaired_by_the_commands_of_the_readme(tmp_path: Path) -> N
     figures: dict[str, Any] = told(ran)
     cats, lying = figures["sets"]["cats"], figures["sets"]["lying"]
     assert cats["fpr95_after"] <= cats["fpr95_before"]
-    assert lying["fpr95_before"] > 0.9
+    assert lying["fpr95_before"] > 0.8
     assert lying["fpr95_after"] < 0.2
     assert figures["go"] is True
     flagged, scored = map(int, figures["cats_flagged_after_promotion"].split(" of "))
