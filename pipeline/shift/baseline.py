@@ -12,7 +12,7 @@ from scipy.special import betaincinv
 
 from pipeline.records import CoverageReference, Float64s, Ints
 from pipeline.shift.class_mix import ClassMix
-from pipeline.shift.dispersion import clumping, stream_dispersion, upper_half
+from pipeline.shift.dispersion import clumping, fair_divisors, stream_dispersion, upper_half
 from pipeline.shift.hours import (
     HOUR_IMAGES,
     HOUR_US,
@@ -22,7 +22,13 @@ from pipeline.shift.hours import (
     hour_bin,
     hour_of_week,
 )
-from pipeline.shift.signals import RateBounds, clumped_bet, histogram_library, rate_bounds
+from pipeline.shift.signals import (
+    RateBounds,
+    clumped_bet,
+    histogram_increments,
+    histogram_library,
+    rate_bounds,
+)
 from pipeline.shift.threshold import HISTOGRAM_NEEDS
 
 _NEIGHBOURS = 3  # hours to either side that a bin may borrow from
@@ -49,8 +55,16 @@ class Normal:
     high: Float64s  # (48,) flag rate by hour of day, weekdays first; 0 where unknown. Read of segments
     low: Float64s  # (48,); 1 where unknown. Read of all traffic
     d: float
-    penalty: Float64s | None  # (30,) of the histogram's components; None where the reference has none
+    bets: "HistogramBets | None"  # None where the reference has no histogram
     wander: tuple[float, float] = (1.0, 0.0)  # .01 and .99 quantiles of the hourly flag rates; (1, 0) where unknown
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HistogramBets:
+    """What the histogram's components pay and are divided by."""
+
+    penalty: Float64s  # (30,) per image
+    divisor: Float64s  # (30,) D, or more
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,7 +127,7 @@ def normal(ticks: Accepted, model: tuple[Float64s, Float64s], n_cal: int) -> Nor
     high = np.where(known, betaincinv(k + 1, np.maximum(n - k, 1e-9), _LEVEL), 0.0)
     low = np.where(known & (k > 0), betaincinv(np.maximum(k, 1e-9), n - k + 1, 1 - _LEVEL), 0.0)
     low = np.where(known, low, 1.0)
-    return Normal(np.maximum(high, most), np.minimum(low, least), d, _penalty(ticks, d, n_cal), (least, most))
+    return Normal(np.maximum(high, most), np.minimum(low, least), d, _bets(ticks, d, n_cal), (least, most))
 
 
 def hourly_rates(starts: Ints, n: Float64s, minutes: float) -> tuple[RateBounds | None, ...]:
@@ -162,7 +176,15 @@ def _wandering(ticks: Accepted, d: float) -> tuple[float, float]:
     return float(np.quantile(rates, 1 - _WANDER)), float(np.quantile(rates, _WANDER))
 
 
-def _penalty(ticks: Accepted, d: float, n_cal: int) -> Float64s | None:
+def _bets(ticks: Accepted, d: float, n_cal: int) -> HistogramBets | None:
+    if n_cal < HISTOGRAM_NEEDS:
+        return None
+    penalty, library = _penalty(ticks, d, n_cal), histogram_library(n_cal)
+    undivided = histogram_increments(ticks.histograms, np.ones(1), library, penalty)
+    return HistogramBets(penalty, fair_divisors(undivided, d))
+
+
+def _penalty(ticks: Accepted, d: float, n_cal: int) -> Float64s:
     """What each component of the histogram pays per image: log of the most that E[g_j] is in normal traffic, (30,).
 
     At least the reference's own penalty; else the largest hourly mean of g_j, with the sampling noise taken out
@@ -170,8 +192,6 @@ def _penalty(ticks: Accepted, d: float, n_cal: int) -> Float64s | None:
     specification, which has no histogram of accepted traffic: against the calibration images alone every night
     whose scores differ from the day's is a shift.
     """
-    if n_cal < HISTOGRAM_NEEDS:
-        return None
     library = histogram_library(n_cal)
     groups = full_hours(ticks.starts, ticks.n, d)
     full = groups >= 0

@@ -60,7 +60,7 @@ class Core:
             signal.grow(len(nulls))
         self._hour: int | None = None
         self._premises: _Premises | None = None
-        self._penalty: Float64s | None = None
+        self._bets: tuple[Float64s, Float64s] | None = None  # (S·R, J) penalties and divisors
 
     @property
     def split(self) -> bool:
@@ -74,7 +74,7 @@ class Core:
             self.rows.setdefault(name, len(self.rows))
         if len(self.rows) == known:
             return
-        self._hour = self._penalty = None
+        self._hour = self._bets = None
         count = (1 + len(self.rows) if self.split else 1) * len(self.nulls)
         if count > len(self.ladder):
             self.ladder = np.concatenate([self.ladder, ladder.new_streams(count - len(self.ladder))])
@@ -157,12 +157,13 @@ class Core:
         rows = np.flatnonzero(n > 0)
         if not len(rows):
             return
-        if self._penalty is None:
-            each = [null.penalty(tuple(self.rows)) for null in self.nulls]
-            self._penalty = np.stack(each, axis=1).reshape(-1, each[0].shape[1])
+        if self._bets is None:
+            penalties, divisors = zip(*(null.bets(tuple(self.rows)) for null in self.nulls), strict=True)
+            self._bets = _by_stream(penalties), _by_stream(divisors)
+        penalty, divisor = self._bets
         library = self.nulls[0].histogram
         assert library is not None
-        increments = histogram_increments(counts[rows], d[rows], library, self._penalty[rows])
+        increments = histogram_increments(counts[rows], divisor[rows], library, penalty[rows])
         self.observe("histogram", rows, t, minutes, self._spent(minutes, n[rows] / d[rows]), increments)
 
     def _observe_low(self, t: int, minutes: float, n: Float64s, k: Float64s, premises: _Premises) -> None:
@@ -180,3 +181,8 @@ class Core:
         d = np.array([null.d_classes for null in nulls])
         increments = class_increments(counts[rows], d, *bounds)
         self.observe("classes", rows, t, minutes, self._spent(minutes, counts[rows].sum(axis=1) / d), increments)
+
+
+def _by_stream(each: Sequence[Float64s]) -> Float64s:
+    """(S·R, J), the core's order of rows, of (S, J) a deployment."""
+    return np.stack(each, axis=1).reshape(-1, each[0].shape[1])

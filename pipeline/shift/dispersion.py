@@ -1,11 +1,14 @@
 """Dispersion D: how many images count as one, because neighbours in time resemble each other."""
 
-from scipy.special import chdtri
+import numpy as np
+from scipy.special import chdtri, logsumexp
 
 from pipeline.records import Float64s
 
 SPANS = (1, 5, 20)  # ticks of a block; longer ones would also hold the promise, but blind the detector
 _CONFIDENCE = 0.95
+_MOST = 64.0  # times D: no divisor is larger
+_HALVINGS = 30  # of the interval that a divisor lies in
 _UPPER = 9  # the 18-bin histogram's upper half: half the scores, where flags see only the tail
 
 
@@ -57,6 +60,41 @@ def clumping(n: Float64s) -> float:
         if blocks >= 2 and sums.any():
             found = max(found, float(sums.var() / sums.mean()))
     return found
+
+
+def fair_divisors(increments: Float64s, d: float) -> Float64s:
+    """What each bet has to be divided by to have been fair on accepted traffic, (J,); at least D, at most 64·D.
+
+    D̂_j = min{D' >= D: mean over blocks of e^(x_j/D') <= 1}, at every span. D says how much sums vary, not how long
+    their tails are: of scores that come in runs of a geometric length, mean ten, a bet of 140 to one on one bin in 200
+    needs 2.2 times D for its expectation to exist at all. On independent images it is D. (e^(x/D') is convex in 1/D'
+    and 1 at 0: the divisors that do are an interval without an upper end.)
+
+    Args:
+        increments: (T, J) log bets of consecutive ticks, undivided.
+    """
+
+    def logs_of_means(bets: Float64s, divisors: Float64s) -> Float64s:
+        found = [np.full(bets.shape[1], -np.inf)]
+        for span in SPANS:
+            if blocks := len(bets) // span:
+                x = bets[: blocks * span].reshape(blocks, span, -1).sum(axis=1) / divisors
+                found.append(logsumexp(x, axis=0) - np.log(blocks))
+        most: Float64s = np.max(found, axis=0)
+        return most
+
+    divisors = np.full(increments.shape[1], d)
+    unfair = np.flatnonzero(logs_of_means(increments, divisors) > 0)
+    if not len(unfair):
+        return divisors
+    bets = increments[:, unfair]
+    low, high = np.full(len(unfair), d), np.full(len(unfair), _MOST * d)
+    for _ in range(_HALVINGS):
+        middle = np.sqrt(low * high)
+        fair = logs_of_means(bets, middle) <= 0
+        low, high = np.where(fair, low, middle), np.where(fair, middle, high)
+    divisors[unfair] = high
+    return divisors
 
 
 def upper_half(histograms: Float64s) -> Float64s:

@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.errors import RefusedError
 from pipeline.records import CoverageReference, Float64s, Reference
-from pipeline.shift.baseline import DISPERSION_DAYS, Baseline
+from pipeline.shift.baseline import DISPERSION_DAYS, Baseline, HistogramBets
 from pipeline.shift.budget import Thresholds
 from pipeline.shift.coverage import MOST_DISPERSED
 from pipeline.shift.hours import hour_of
@@ -126,18 +126,21 @@ class Null:
         low = min(self.p0_low, float(pooled.low[hour]))
         return Premise(q, d, pooled.d, low, self.baseline.rates[week])
 
-    def penalty(self, segments: Sequence[str]) -> Float64s:
-        """What the histogram's components pay per image, (1 + S, J): all traffic, then each segment.
+    def bets(self, segments: Sequence[str]) -> tuple[Float64s, Float64s]:
+        """What the histogram's components pay per image and are divided by, (1 + S, J): all traffic, then each segment.
 
         Raises ValueError where there is no histogram.
         """
         if self.histogram is None:
             raise ValueError(f"{self.n} calibration images make no histogram")
         least = self.histogram.penalty
-        if self.baseline is None:
-            return np.tile(least, (1 + len(segments), 1))
-        normals = [self.baseline.pooled, *(self.baseline.of(name) for name in segments)]
-        return np.stack([least if one is None or one.penalty is None else one.penalty for one in normals])
+        if self.baseline is None or (pooled := self.baseline.pooled.bets) is None:
+            d = 1.0 if self.baseline is None else self.baseline.pooled.d
+            return np.tile(least, (1 + len(segments), 1)), np.full((1 + len(segments), len(least)), d)
+        unknown = HistogramBets(least, pooled.divisor)
+        own = (None if one is None else one.bets for one in map(self.baseline.of, segments))
+        each = [pooled, *(unknown if one is None else one for one in own)]
+        return np.stack([one.penalty for one in each]), np.stack([one.divisor for one in each])
 
     def check(self, thresholds: Thresholds) -> None:
         """Raises RefusedError where normal traffic may reach the warning level, with what would help."""

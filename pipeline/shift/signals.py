@@ -65,17 +65,17 @@ def histogram_library(n_cal: int) -> HistogramLibrary:
 
 
 def histogram_increments(counts: Float64s, d: Float64s, library: HistogramLibrary, penalty: Float64s) -> Float64s:
-    """inc_j = Σ_b (c_b/D)·(log g_jb − penalty_j), (S, J).
+    """inc_j = Σ_b c_b·(log g_jb − penalty_j)/D, (S, J).
 
     Args:
-        counts: (S, 18); d: (S,) dispersion.
+        counts: (S, 18).
+        d: (S,) dispersion, or (S, J): more where a bet needs more to be fair.
         penalty: (J,) or (S, J): the library's, or more where normal traffic needs it.
     """
-    effective = counts / d[:, None]
-    increments: Float64s = -effective.sum(axis=1)[:, None] * penalty
+    increments: Float64s = -counts.sum(axis=1)[:, None] * penalty
     for b in range(BINS):  # in this order, not BLAS's: a stream's sum must not depend on its neighbours
-        increments += effective[:, b, None] * library.log_ratios[:, b]
-    return increments
+        increments += counts[:, b, None] * library.log_ratios[:, b]
+    return increments / d.reshape(len(d), -1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

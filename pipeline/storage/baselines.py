@@ -10,14 +10,14 @@ import numpy as np
 from sqlalchemy import Connection, Select, func, select, update
 
 from pipeline.errors import RefusedError, UsageError
-from pipeline.shift.baseline import Baseline, Normal
+from pipeline.shift.baseline import Baseline, HistogramBets, Normal
 from pipeline.shift.class_mix import ClassMix
 from pipeline.shift.signals import ClassBounds, RateBounds
 from pipeline.storage.arrays import CorruptArrays, coverage_arrays, coverage_of, pack, unpack
 from pipeline.storage.conflicts import insert_or
 from pipeline.storage.schema import BaselineRow
 
-_FORMAT = 1
+_FORMAT = 2
 _LINE = ("version", "window_start", "window_end", "name", "reason", "accepted_at", "days", "revoked_at", "revoked_by")
 
 
@@ -114,7 +114,7 @@ def revoke_baseline(
 def encode_baseline(baseline: Baseline) -> bytes:
     """All of it as arrays; row 0 of those by stream is all traffic."""
     streams = [baseline.pooled, *baseline.segments.values()]
-    penalised = [stream.penalty for stream in streams if stream.penalty is not None]
+    bets = [stream.bets for stream in streams if stream.bets is not None]
     rates = [(np.nan,) * 4 if rate is None else astuple(rate) for rate in baseline.rates]
     arrays: dict[str, Any] = {
         "format": _FORMAT,
@@ -124,8 +124,9 @@ def encode_baseline(baseline: Baseline) -> bytes:
         "low": np.stack([stream.low for stream in streams]),
         "d": np.array([stream.d for stream in streams]),
         "wander": np.array([stream.wander for stream in streams]),
-        "has_penalty": np.array([stream.penalty is not None for stream in streams]),
-        "penalty": np.stack(penalised) if penalised else np.empty((0, 0)),
+        "has_bets": np.array([stream.bets is not None for stream in streams]),
+        "penalty": np.stack([one.penalty for one in bets]) if bets else np.empty((0, 0)),
+        "divisor": np.stack([one.divisor for one in bets]) if bets else np.empty((0, 0)),
         "rates": np.array(rates),
         "has_rate": np.array([rate is not None for rate in baseline.rates]),
         **coverage_arrays(baseline.coverage),
@@ -154,12 +155,12 @@ def decode_baseline(content: bytes) -> Baseline:
 
 
 def _streams(arrays: Mapping[str, Any]) -> list[Normal]:
-    penalties = iter(arrays["penalty"])
+    bets = map(HistogramBets, arrays["penalty"], arrays["divisor"])
     columns = zip(
         arrays["high"],
         arrays["low"],
         arrays["d"].tolist(),
-        [next(penalties) if has else None for has in arrays["has_penalty"]],
+        [next(bets) if has else None for has in arrays["has_bets"]],
         map(tuple, arrays["wander"].tolist()),
         strict=True,
     )

@@ -157,6 +157,6 @@ def _meaning(channel: str, body: Any) -> tuple[Any, ...]:
         return *what, body["from"], body["to"], body["action"]
     if channel == "pager":
         return body["dedup_key"], body["event_action"]
-    if channel == "chat":
-        return (body["title"],)
+    if channel == "chat":  # without the fraction: that of the minutes stored when it was told
+        return tuple(body["title"].split(" · ")[:3])
     return tuple(sorted(alert["labels"]["severity"] for alert in body))

@@ -14,7 +14,7 @@ from pipeline.shift.detector import Detector
 from pipeline.shift.histogram import BINS, expected_shares
 from pipeline.shift.hours import hour_bin, hour_of, hour_of_week
 from pipeline.shift.null import Null
-from pipeline.shift.signals import histogram_library, rate_bounds
+from pipeline.shift.signals import histogram_increments, histogram_library, rate_bounds
 from pipeline.shift.silence import silence
 from pipeline.shift.tick import Counts, Tick, to_us
 
@@ -59,12 +59,34 @@ def test_even_traffic_needs_no_more_than_the_reference() -> None:
     assert found.days == 14
     assert 1 <= found.pooled.d < 1.25
     assert found.pooled.high.max() < 0.062
-    assert found.pooled.penalty is not None
-    assert np.median(found.pooled.penalty / histogram_library(2000).penalty) == 1
+    assert found.pooled.bets is not None
+    assert np.median(found.pooled.bets.penalty / histogram_library(2000).penalty) == 1
+    assert (found.pooled.bets.divisor == found.pooled.d).all()
 
 
 def test_bursts_of_ten_count_as_one_image_each() -> None:
     assert made(accepted(np.full(14 * 1440, 0.05), burst=10)).pooled.d == pytest.approx(10.5, abs=1)
+
+
+def test_bets_on_rare_scores_are_divided_by_more_where_scores_come_in_runs() -> None:
+    """Runs of a geometric length, mean ten: E[e^(x/D)] is infinite for log(140)/D > -log(.9), D below 47."""
+    rng = np.random.default_rng(0)
+    minutes = 14 * 1440
+    fresh = rng.random(minutes * 60) < 0.1
+    scores = rng.choice(BINS, size=len(fresh), p=SHARES)[
+        np.maximum.accumulate(np.where(fresh, np.arange(len(fresh)), 0))
+    ]
+    histograms = np.bincount(np.arange(len(fresh)) // 60 * BINS + scores, minlength=minutes * BINS).reshape(-1, BINS)
+    n, k = histograms.sum(axis=1).astype(float), histograms[:, 14:].sum(axis=1).astype(float)
+    starts = to_us(MONDAY) + 60_000_000 * np.arange(minutes)
+    found = made(Accepted(starts, n, k, histograms.astype(float))).pooled
+    assert found.d == pytest.approx(21, abs=2)  # (1 + .9)/(1 - .9) = 19, and its upper bound
+    assert found.bets is not None
+    assert found.bets.divisor.max() > 1.25 * found.d
+    assert found.bets.divisor.min() == found.d
+    library = histogram_library(2000)
+    x = histogram_increments(histograms.astype(float), found.bets.divisor[None], library, found.bets.penalty)
+    assert np.exp(x).mean(axis=0).max() < 1 + 1e-6
 
 
 def test_the_null_follows_night_and_day_and_neither_raises_anything() -> None:
@@ -85,9 +107,8 @@ def test_the_null_follows_night_and_day_and_neither_raises_anything() -> None:
         for name, one in (("accepted", detector), ("alone", alone)):
             raised[name] |= {verdict.stream for verdict in one.step(tick) if verdict.transition is not None}
     assert raised == {"accepted": set(), "alone": {"pooled"}}
-    penalty = found.pooled.penalty
-    assert penalty is not None
-    assert (penalty / histogram_library(2000).penalty).max() > 2
+    assert found.pooled.bets is not None
+    assert (found.pooled.bets.penalty / histogram_library(2000).penalty).max() > 2
 
 
 def test_a_segment_with_few_images_borrows_from_its_neighbours_and_then_from_all() -> None:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.records import CoverageReference, Float64s
-from pipeline.shift.baseline import Baseline, Normal
+from pipeline.shift.baseline import Baseline, HistogramBets, Normal
 from pipeline.shift.class_mix import ClassMix
 from pipeline.shift.signals import RateBounds, class_bounds
 from pipeline.shift.snapshot import fingerprint
@@ -20,7 +20,8 @@ def arrays(*shape: int) -> st.SearchStrategy[Float64s]:
     return st.integers(0, 2**32).map(lambda seed: np.random.default_rng(seed).normal(size=shape))
 
 
-normals = st.builds(Normal, arrays(48), arrays(48), NUMBERS, st.none() | arrays(30), st.tuples(NUMBERS, NUMBERS))
+bets = st.builds(HistogramBets, arrays(30), arrays(30))
+normals = st.builds(Normal, arrays(48), arrays(48), NUMBERS, st.none() | bets, st.tuples(NUMBERS, NUMBERS))
 coverages = st.builds(
     CoverageReference,
     n=st.integers(1, 10**9),
@@ -67,11 +68,11 @@ def test_coverage_beside_other_arrays_comes_back_bit_for_bit(coverage: CoverageR
 
 
 def test_other_bytes_are_refused_with_the_cure() -> None:
-    content = pack({"format": 1, "days": 3})
+    content = pack({"format": 2, "days": 3})
     for damaged in (b"", b"PK", content[: len(content) // 2]):
         with pytest.raises(CorruptArrays, match="restore the row from a backup"):
             decode_baseline(damaged)
-    with pytest.raises(CorruptArrays, match="a baseline of format 2, this release reads 1: accept the window again"):
-        decode_baseline(pack({"format": 2}))
+    with pytest.raises(CorruptArrays, match="a baseline of format 1, this release reads 2: accept the window again"):
+        decode_baseline(pack({"format": 1}))
     with pytest.raises(CorruptArrays, match="restore the row from a backup"):
         decode_baseline(pack({"objects": np.array([None])}))
