@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from pipeline.records import utc_now
 from pipeline.storage.alert_schema import AlertingRow, AlertRow, IncidentEventRow, IncidentRow, OutboxRow
 from pipeline.storage.engine import open_database
-from pipeline.storage.schema import LeaseRow, MonitorRow, RollUpPartRow, TransitionRow
+from pipeline.storage.schema import LeaseRow, MonitorRow, ProcessRow, RollUpPartRow, TransitionRow
 from tests.faults.soak.kill_points import Hook
 from tests.faults.soak.monitor_points import MONITOR_POINTS, TELLING_POINTS
 from tests.faults.soak.workers import Fleet
@@ -86,6 +86,7 @@ class Stage:
                 fleet.kill(self._rng.choice(list(fleet.members.values())))
             self._until(lambda: self._judged(tape), "all judged", armed=False)
             self._until(self._all_told, "all told", armed=False)
+            self._until(self._are_known, "all monitors up", armed=False)  # one that begins knows no SIGTERM yet
             fleet.stop()
         finally:
             fleet.abandon()
@@ -127,6 +128,12 @@ class Stage:
 
     def _is_up(self) -> bool:
         return bool(self._fleet.alive())
+
+    def _are_known(self) -> bool:
+        """Whether every monitor has shown a sign of life of its own."""
+        with self._engine.connect() as conn:
+            names = conn.scalars(select(ProcessRow.name)).all()
+        return {str(member.pid) for member in self._fleet.alive()} <= {name.rpartition(":")[2] for name in names}
 
     def _judged(self, tape: Sequence[Write]) -> bool:
         """Every minute that a live monitor would have judged by the newest image."""
