@@ -158,5 +158,5 @@ def _meaning(channel: str, body: Any) -> tuple[Any, ...]:
     if channel == "pager":
         return body["dedup_key"], body["event_action"]
     if channel == "chat":  # without the fraction: that of the minutes stored when it was told
-        return tuple(body["title"].split(" · ")[:3])
+        return tuple(body["title"].split(" · ")[:-1])
     return tuple(sorted(alert["labels"]["severity"] for alert in body))
