@@ -1,4 +1,4 @@
-"""Serve the dashboard over seeded data, for tests and to look at: python -m tests.browser [FILE] [--state quiet]"""
+"""Serve the dashboard over seeded data, for tests and to look at: python -m tests.browser [DATABASE] [--state quiet]"""
 
 import argparse
 from datetime import datetime, timedelta
@@ -15,14 +15,18 @@ from tests.browser.seeded import NOW, seed
 def main() -> None:
     """Its clock stands still at the moment of the scene."""
     parser = argparse.ArgumentParser(prog="python -m tests.browser", description=__doc__)
-    parser.add_argument("file", nargs="?", type=Path, default=Path("board.db"), help="seeded where it does not exist")
+    parser.add_argument(
+        "database", nargs="?", default="board.db", help="a URL, or a file: seeded where it is not there"
+    )
     parser.add_argument("--state", choices=("incident", "quiet"), default="incident")
     parser.add_argument("--port", type=int, default=8501)
     parser.add_argument("--minutes-later", type=float, default=0, help="how long nothing has come")
     given = parser.parse_args()
-    url = f"sqlite:///{given.file}"
-    if not given.file.exists():
-        seed(url, state=given.state)
+    url = given.database
+    if "://" not in url:
+        url = f"sqlite:///{url}"
+        if not Path(given.database).exists():
+            seed(url, state=given.state)
 
     def clock() -> datetime:
         return NOW + timedelta(minutes=given.minutes_later)

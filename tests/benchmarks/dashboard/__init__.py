@@ -1,0 +1,1 @@
+"""What the pages cost over ten million scores of two weeks: queries, refreshes, first paint, memory, many sessions."""
