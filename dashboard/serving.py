@@ -1,10 +1,12 @@
 """The server: Streamlit as an ASGI application, and who may reach it."""
 
+import gc
 import ipaddress
 import logging
 import socket
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,8 @@ _OPTIONS: dict[str, Any] = {
     "server.showEmailPrompt": False,
     **THEME,
 }
+#: What the first page, chart and picture import, and the first visitor would wait for.
+_SOON_NEEDED = ("dashboard.menu", "pandas", "pyarrow", "PIL.Image")
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -112,6 +116,7 @@ def serve(parts: Board, place: Place, *, say: Callable[[str], None] = lambda tex
     Raises UsageError, see `Place.check`; EnvironmentFault where the address is taken.
     """
     app = application(parts, place)
+    _prepare()
     listening = listen(place)
     settings = uvicorn.Config(
         app,
@@ -123,6 +128,20 @@ def serve(parts: Board, place: Place, *, say: Callable[[str], None] = lambda tex
     say(f"http://{place.address}:{listening.getsockname()[1]}/")
     with listening:
         uvicorn.Server(settings).run(sockets=[listening])
+
+
+def _prepare() -> None:
+    """Before anybody comes: import, and spare the collector what stays.
+
+    Streamlit collects all garbage after each run of a page: two thirds of a refresh went over what libraries hold.
+    """
+    caching = logging.getLogger("streamlit.runtime.caching.cache_data_api")
+    caching.disabled = True  # it misses the runtime, which comes with the server
+    for name in _SOON_NEEDED:
+        import_module(name)
+    caching.disabled = False
+    gc.collect()
+    gc.freeze()
 
 
 def listen(place: Place) -> socket.socket:
