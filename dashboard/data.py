@@ -226,13 +226,17 @@ def _buckets(
 
 
 @st.cache_data(ttl=_FRESH_S, show_spinner=False, max_entries=200)
-def totals(key: str, deployment_id: int, start: datetime, end: datetime) -> dict[int, Totals]:
-    """Counts of a window by segment, from the coarsest level that cuts it in enough pieces."""
+def totals(
+    key: str, deployment_id: int, start: datetime, end: datetime, reference_id: int | None = None
+) -> dict[int, Totals]:
+    """Counts of a window by segment, under one or all references, from the coarsest level that cuts it in enough
+    pieces."""
     with connected() as conn:
         spans = spans_of(
             *aligned(Window(start, end), level := coarse(start, end)), level, made_levels(conn, deployment_id)
         )
-        return read_totals(conn, deployment_id, tuple(reference_names(conn)), spans)
+        references = tuple(reference_names(conn)) if reference_id is None else (reference_id,)
+        return read_totals(conn, deployment_id, references, spans)
 
 
 @st.cache_data(ttl=_FRESH_S, show_spinner=False, max_entries=64)

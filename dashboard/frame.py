@@ -44,13 +44,13 @@ class Page:
 def begin() -> None:
     """Look up what the address asks for, and draw the rail's controls. Before any page."""
     asked = {name: st.query_params[name] for name in NAMES if name in st.query_params}
-    pinned: View = st.session_state.get("pin", View())
-    if asked and asked != build(pinned):
-        pinned, messages = parse(asked, now=board().clock())
-        st.session_state["pin"], st.session_state["said"] = pinned, messages
-        if pinned.incident is not None:
-            _turn_to_its_deployment(pinned.incident)
-    _write_back(pinned)
+    view = pinned()
+    if asked and asked != build(view):
+        view, messages = parse(asked, now=board().clock())
+        st.session_state["pin"], st.session_state["said"] = view, messages
+        if view.incident is not None:
+            _turn_to_its_deployment(view.incident)
+    _write_back(view)
     _controls()
 
 
@@ -111,7 +111,13 @@ def tell(text: str) -> None:
 
 def unpin() -> None:
     """Back to the newest images."""
-    _pin(View(segment=st.session_state.get("pin", View()).segment))
+    pin(replace(pinned(), window=None, incident=None))
+
+
+def pinned() -> View:
+    """What the reader, or the address, has chosen."""
+    view: View = st.session_state.get("pin", View())
+    return view
 
 
 def zone() -> Clock:
@@ -136,13 +142,12 @@ def _page() -> Page:
     known = [one.name for one in data.deployments(key)]
     name = st.session_state.get("deployment", known[0])
     stands = data.standing(key, name if name in known else known[0], budget_days=board().budget_days)
-    pinned: View = st.session_state.get("pin", View())
-    incident = None
+    asked, incident = pinned(), None
     incidents = {one.id: one for one in stands.incidents}
-    if pinned.incident is not None:
-        incident = incidents.get(pinned.incident) or data.incident(key, stands.deployment.id, pinned.incident)
+    if asked.incident is not None:
+        incident = incidents.get(asked.incident) or data.incident(key, stands.deployment.id, asked.incident)
     view, messages = checked(
-        pinned, segments=stands.segments.values(), incidents=() if incident is None else (incident.id,)
+        asked, segments=stands.segments.values(), incidents=() if incident is None else (incident.id,)
     )
     chosen = st.session_state.get("range") or _DEFAULT_RANGE
     window = view.window or _window_of(incident, RANGES[chosen], now)
@@ -200,22 +205,21 @@ def _controls() -> None:
         if len(known) > 1:
             st.selectbox("Deployment", known, key="deployment", on_change=unpin)
         st.selectbox("Range", list(RANGES), index=list(RANGES).index(_DEFAULT_RANGE), key="range", on_change=unpin)
-        pinned: View = st.session_state.get("pin", View())
+        view = pinned()
         names = [_ALL, *segments]
-        st.session_state["segment"] = pinned.segment if pinned.segment in segments else _ALL
+        st.session_state["segment"] = view.segment if view.segment in segments else _ALL
         st.selectbox("Segment", names, key="segment", on_change=_choose_segment)
         st.radio("Times in", ("UTC", "local"), key="zone", horizontal=True)
-        if pinned.window is not None or pinned.incident is not None:
+        if view.window is not None or view.incident is not None:
             st.button("Back to live", on_click=unpin, width="stretch")
 
 
 def _choose_segment() -> None:
     chosen = st.session_state["segment"]
-    pinned: View = st.session_state.get("pin", View())
-    _pin(replace(pinned, segment=None if chosen == _ALL else chosen))
+    pin(replace(pinned(), segment=None if chosen == _ALL else chosen))
 
 
-def _pin(view: View) -> None:
+def pin(view: View) -> None:
     """The reader's choice counts, and not the address's: that is made to agree before it is read again."""
     st.session_state["pin"], st.session_state["said"] = view, ()
     _write_back(view)

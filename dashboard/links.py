@@ -1,4 +1,6 @@
-"""Addresses that reproduce a view: `?from&to&segment&incident`, times in milliseconds since 1970.
+"""Addresses that reproduce a view: `?from&to&segment&incident&against`, times in milliseconds since 1970.
+
+`against` is the window that this one is held against: `before`, `day` or `week` (as much earlier), or `MS-MS`.
 
 Whatever stands in an address, a page is shown; what was not understood is said, one message each.
 """
@@ -6,13 +8,17 @@ Whatever stands in an address, a page is shown; what was not understood is said,
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Literal, get_args
 
 from dashboard.windows import MINUTE, Window, from_ms, to_ms
 
-NAMES = ("from", "to", "segment", "incident")
+NAMES = ("from", "to", "segment", "incident", "against")
+Earlier = Literal["before", "day", "week"]
 _LONGEST_SHOWN = 40
 _SO = "so the newest images are shown"
+_SO_BEFORE = "so the window before is compared"
+_DAYS: Mapping[Earlier, int] = {"day": 1, "week": 7}
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +28,7 @@ class View:
     window: Window | None = None
     segment: str | None = None
     incident: int | None = None
+    against: Window | Earlier = "before"
 
 
 def parse(query: Mapping[str, str], *, now: datetime) -> tuple[View, tuple[str, ...]]:
@@ -34,7 +41,17 @@ def parse(query: Mapping[str, str], *, now: datetime) -> tuple[View, tuple[str, 
             incident = int(given)
         else:
             messages.append(f"The link's incident {_shown(given)} is no number, so all traffic is shown.")
-    return View(window, query.get("segment") or None, incident), tuple(messages)
+    against, said = _against(query.get("against"), now)
+    messages += [said] if said else []
+    return View(window, query.get("segment") or None, incident, against), tuple(messages)
+
+
+def other_window(window: Window, against: Window | Earlier) -> Window:
+    """What a window is held against."""
+    if isinstance(against, Window):
+        return against
+    back = timedelta(days=_DAYS[against]) if against in _DAYS else window.length
+    return Window(window.start - back, window.end - back)
 
 
 def checked(view: View, *, segments: Collection[str], incidents: Collection[int]) -> tuple[View, tuple[str, ...]]:
@@ -58,6 +75,10 @@ def build(view: View) -> dict[str, str]:
         query["segment"] = view.segment
     if view.incident is not None:
         query["incident"] = str(view.incident)
+    if isinstance(view.against, Window):
+        query["against"] = "-".join(str(to_ms(at)) for at in view.against)
+    elif view.against != "before":
+        query["against"] = view.against
     return query
 
 
@@ -71,16 +92,27 @@ def _window(start: str | None, end: str | None, now: datetime) -> tuple[Window |
         if at is None:
             return None, f"The link's {name}={_shown(given)} is no time in milliseconds since 1970, {_SO}."
     first, last = (at for _, at in times.values() if at is not None)
-    return _sound(Window(first, last), now)
+    return _sound("The link's window", Window(first, last), now, _SO)
 
 
-def _sound(window: Window, now: datetime) -> tuple[Window | None, str | None]:
+def _against(given: str | None, now: datetime) -> tuple[Window | Earlier, str | None]:
+    for known in get_args(Earlier):
+        if given in (known, None):
+            return known, None
+    ends = [_time(one) for one in (given or "").split("-")]
+    if len(ends) != 2 or ends[0] is None or ends[1] is None:
+        return "before", f"The link's against={_shown(given or '')} is no window, {_SO_BEFORE}."
+    found, said = _sound("The window to compare with", Window(ends[0], ends[1]), now, _SO_BEFORE)
+    return found or "before", said
+
+
+def _sound(what: str, window: Window, now: datetime, so: str) -> tuple[Window | None, str | None]:
     if window.end <= window.start:
-        return None, f"The link's window ends before it begins, {_SO}."
+        return None, f"{what} ends before it begins, {so}."
     if window.start >= now:
-        return None, f"The link's window begins in the future, at {window.start:%Y-%m-%d %H:%M} UTC, {_SO}."
+        return None, f"{what} begins in the future, at {window.start:%Y-%m-%d %H:%M} UTC, {so}."
     if window.end > now:
-        return Window(window.start, now), "The link's window reaches into the future, so it is shown up to now."
+        return Window(window.start, now), f"{what} reaches into the future, so it is shown up to now."
     return Window(window.start, max(window.end, window.start + MINUTE)), None
 
 

@@ -34,7 +34,7 @@ def pictures(scene: Scene) -> None:
     since = page.clock.short(scene.since, page.now)
     st.html(markup.heading(f"Unusual since {since}", of))
     if odd:
-        st.html(markup.pictures([thumb(scene, one) for one in _typical(odd)]))
+        st.html(markup.pictures([thumb(scene, one) for one in typical(odd)]))
     else:
         st.html(markup.note("No flagged image of this time is kept."))
     if not usual:  # the window begins with the first images
@@ -97,7 +97,7 @@ def signals(scene: Scene) -> None:
     )
 
 
-def _typical(found: Sequence[Picture]) -> list[Picture]:
+def typical(found: Sequence[Picture]) -> list[Picture]:
     """Four from the strangest to the least strange: the ten worst would be the odd ones of the odd."""
     at = np.linspace(0, len(found) - 1, min(_PICTURES, len(found))).round().astype(int)
     return [found[i] for i in at]

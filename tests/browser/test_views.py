@@ -212,6 +212,21 @@ def test_a_window_without_an_image_is_said_and_the_nearest_one_offered(url: str,
     assert "No image was scored in this window." in words(run("explore", **query))
 
 
+def test_any_two_windows_are_compared_and_the_link_says_which(url: str, serve: Any) -> None:
+    serve(url)
+    window = {"from": str(to_ms(ONSET)), "to": str(to_ms(NOW))}
+    at = run("explore", **window, against=f"{to_ms(ONSET - timedelta(hours=2))}-{to_ms(ONSET - timedelta(hours=1))}")
+    said = words(at)
+    first = said[said.index("what</th>") :]
+    first = first[first.index("<tbody>") : first.index("</tr>", first.index("<tbody>"))]
+    assert f"<td>unusual images</td><td>{FOGGY}</td>" in first
+    assert f"2026-11-23 22:49 UTC to 23 Nov 23:49, {FOGGY}; unusual ones framed" in said
+    assert [one.proto.label for one in at.get("download_button")] == ["Save as one page", "Save as JSON"]
+    at.selectbox(key="against").set_value("the same hours a day earlier").run()
+    assert at.query_params["against"] == "day"
+    assert "n = 0 then" in words(at)
+
+
 def test_names_of_strangers_stay_text(url: str, serve: Any) -> None:
     engine = open_database(url)
     evil = "<script>alert(1)</script>\x07"
