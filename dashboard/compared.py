@@ -44,7 +44,7 @@ def compared(scene: Scene) -> None:
     for remark in found.remarks:
         st.html(markup.note(remark))
     if found.kept:
-        st.html(report.changes_table(found.kept[:_SHOWN]))
+        st.html(report.changes_table(found.kept[:_SHOWN], scene.name))
         if len(found.kept) > _SHOWN:
             st.html(markup.heading("", f"{len(found.kept) - _SHOWN} smaller ones are in the file"))
     else:
@@ -104,7 +104,9 @@ def _comparison(scene: Scene, other: Window, before: RollUp, now: RollUp) -> Com
     accepted = baseline_of(page, stands)
     reference = data.reference(page.key, stands.deployment.reference_id)
     own = (page.key, stands.deployment.id)
-    past, present = (data.totals(*own, *window, stands.deployment.reference_id) for window in (other, page.window))
+    past, present = (
+        data.totals(*own, *window, stands.deployment.reference_id, scene.without) for window in (other, page.window)
+    )
     nothing = Totals(0, 0)
     segments = {name: (past.get(key, nothing), present.get(key, nothing)) for key, name in stands.segments.items()}
 
@@ -119,8 +121,9 @@ def _comparison(scene: Scene, other: Window, before: RollUp, now: RollUp) -> Com
     return Comparison(
         deployment=page.name,
         reference=reference.name,
-        segment=scene.segment,
-        where=where or "all segments",
+        of=scene.name,
+        without=page.view.without,
+        where=where or scene.name,
         then=Side(other, before.n, before.fine_histogram, _pictures(scene, other, where)),
         now=Side(page.window, now.n, now.fine_histogram, _pictures(scene, page.window, where)),
         d=d,
@@ -153,16 +156,15 @@ def _elsewhere(scene: Scene, other: Window) -> str:
 
 
 def _whole(scene: Scene, window: Window) -> RollUp | None:
-    key = POOLED if scene.segment is None else scene.stands.segment_keys[scene.segment]
     deployment = scene.stands.deployment
     level = data.coarse(*window)
-    found = data.sums(scene.page.key, deployment.id, deployment.reference_id, key, *window, level)
+    found = data.sums(scene.page.key, deployment.id, deployment.reference_id, scene.key, *window, level, scene.without)
     return reduce(merge, (sums for _, sums in found)) if found else None
 
 
 def _pictures(scene: Scene, window: Window, where: str | None) -> list[Thumb]:
     """What was unusual, and what was not."""
-    keys = tuple(scene.stands.segments) if where is None else (scene.stands.segment_keys[where],)
+    keys = scene.shown if where is None else (scene.stands.segment_keys[where],)
     own = (scene.page.key, scene.stands.deployment.id, *window, keys)
     unusual = data.pictures(*own, True, "strangest", 10 * _PICTURES)
     usual = data.pictures(*own, False, "newest", _PICTURES)

@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 _DEFAULT_RANGE = "24 h"
 _ALL = "all traffic"
+_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class Page:
 
 def begin() -> None:
     """Look up what the address asks for, and draw the rail's controls. Before any page."""
-    asked = {name: st.query_params[name] for name in NAMES if name in st.query_params}
+    asked = _asked()
     view = pinned()
     if asked and asked != build(view):
         view, messages = parse(asked, now=board().clock())
@@ -54,8 +55,11 @@ def begin() -> None:
     _controls()
 
 
-def show(body: Callable[[Page], None]) -> None:
-    """A page that draws itself anew every few seconds, and says so where it cannot."""
+def show(body: Callable[[Page], None], *, leaves_out: bool = True) -> None:
+    """A page that draws itself anew every few seconds, and says so where it cannot.
+
+    `leaves_out`: it shows traffic without the segments that the reader leaves out; else it counts all of them.
+    """
 
     @st.fragment(run_every=board().refresh_s)
     def part() -> None:
@@ -65,7 +69,7 @@ def show(body: Callable[[Page], None]) -> None:
             page = _page()
             if page.messages:
                 st.html(markup.note(" ".join(page.messages), doubt=True))
-            body(page)
+            body(_said_to_be_partial(page, leaves_out=leaves_out))
         except data.NothingYet:
             st.html(
                 markup.empty(
@@ -184,12 +188,37 @@ def _turn_to_its_deployment(incident_id: int) -> None:
         st.session_state["deployment"] = home
 
 
+def _said_to_be_partial(page: Page, *, leaves_out: bool) -> Page:
+    """A view without some segments says so before anything else; where a page counts them all, that."""
+    names = page.view.without
+    if not names:
+        return page
+    some = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+    count = f"{len(names)} segment{'s' if len(names) > 1 else ''}"
+    with st.container(key="partial", horizontal=True):
+        if leaves_out:
+            st.html(markup.note(f"A view without {count}: {some}. Verdict and alarms count all of them.", doubt=True))
+        else:
+            st.html(markup.note(f"This page counts all segments, also those that other pages leave out: {some}."))
+        st.button("Bring them back", key="bring-back", on_click=bring_back)
+    return page if leaves_out else replace(page, view=replace(page.view, without=()))
+
+
+def _asked() -> dict[str, str | list[str]]:
+    """What the address says; `without` may stand there several times."""
+    return {
+        name: st.query_params.get_all(name) if name == "without" else st.query_params[name]
+        for name in NAMES
+        if name in st.query_params
+    }
+
+
 def _write_back(view: View) -> None:
-    wanted = build(view)
+    wanted, stands = build(view), _asked()
     for name in NAMES:
-        if name in wanted and st.query_params.get(name) != wanted[name]:
+        if name in wanted and stands.get(name) != wanted[name]:
             st.query_params[name] = wanted[name]
-        elif name not in wanted and name in st.query_params:
+        elif name not in wanted and name in stands:
             del st.query_params[name]
 
 
@@ -209,6 +238,9 @@ def _controls() -> None:
         names = [_ALL, *segments]
         st.session_state["segment"] = view.segment if view.segment in segments else _ALL
         st.selectbox("Segment", names, key="segment", on_change=_choose_segment)
+        if len(segments) > 1:
+            st.session_state["without"] = [one for one in view.without if one in segments]
+            st.multiselect("Without", segments, key="without", on_change=_leave_out, placeholder="no segment")
         st.radio("Times in", ("UTC", "local"), key="zone", horizontal=True)
         if view.window is not None or view.incident is not None:
             st.button("Back to live", on_click=unpin, width="stretch")
@@ -217,6 +249,15 @@ def _controls() -> None:
 def _choose_segment() -> None:
     chosen = st.session_state["segment"]
     pin(replace(pinned(), segment=None if chosen == _ALL else chosen))
+
+
+def _leave_out() -> None:
+    pin(replace(pinned(), without=tuple(st.session_state["without"])))
+
+
+def bring_back() -> None:
+    """All segments again."""
+    pin(replace(pinned(), without=()))
 
 
 def pin(view: View) -> None:

@@ -41,7 +41,8 @@ class Comparison:
 
     deployment: str
     reference: str
-    segment: str | None  # None: all traffic
+    of: str  # what is compared: a segment, or all traffic
+    without: Sequence[str]  # segments that are left out of it
     where: str  # what the pictures are of
     then: Side
     now: Side
@@ -66,12 +67,12 @@ def summary(found: Comparison) -> str:
     ).replace("%", " %")
 
 
-def changes_table(found: Sequence[Change]) -> str:
-    """What is kept, with its effect."""
+def changes_table(found: Sequence[Change], whole: str) -> str:
+    """Changes with their effects; `whole` is what everything in view is called."""
     rows = [
         (
             escape(one.what),
-            escape(one.name) or ("" if one.of == "everything" else "(no name)"),
+            escape(whole if one.of == "everything" else one.name),
             escape(one.before),
             escape(one.now),
             bar(one.effect),
@@ -100,8 +101,9 @@ def quantiles_table(found: Sequence[Quantile]) -> str:
 def as_html(found: Comparison, made_at: datetime) -> str:
     """One page with everything in it; nothing is asked of any host."""
     windows = " against ".join(_words(side.window) for side in (found.now, found.then))
-    of = found.segment or "all traffic"
-    listed = changes_table(found.kept) if found.kept else "<p>Nothing moved beyond chance and the floor.</p>"
+    of = found.of
+    left_out = f'<p class="warn">Left out: {escape(", ".join(found.without))}</p>' if found.without else ""
+    listed = changes_table(found.kept, of) if found.kept else "<p>Nothing moved beyond chance and the floor.</p>"
     rest = [one for one in found.changes if not one.kept]
     body = [
         _CSS,
@@ -109,6 +111,7 @@ def as_html(found: Comparison, made_at: datetime) -> str:
         f'<p class="lead">{windows}</p>',
         f'<p class="soft">{escape(summary(found))}; reference {escape(found.reference)};'
         f" made {made_at:%Y-%m-%d %H:%M} UTC</p>",
+        left_out,
         *(f'<p class="warn">{escape(one)}</p>' for one in found.remarks),
         f'<h2>Changes</h2><div class="panel scroll changes">{listed}</div>',
         f'<h2>Scores</h2><div class="charts"><figure>{_scores(found)}<figcaption>blue-grey then, orange now;'
@@ -116,7 +119,7 @@ def as_html(found: Comparison, made_at: datetime) -> str:
         f'<div class="panel scroll changes">{quantiles_table(found.quantiles)}</div>' if found.quantiles else "",
         *(_pictures(name, side, found.where) for name, side in (("Now", found.now), ("Then", found.then))),
         f"<details><summary>Looked at, and not listed: {len(rest)}</summary>"
-        f'<div class="panel scroll changes">{changes_table(rest)}</div></details>',
+        f'<div class="panel scroll changes">{changes_table(rest, of)}</div></details>',
         f'<h2>How to read it</h2><p class="soft">{escape(_method(found))}</p>',
     ]
     return page(f"What changed: {found.deployment}", "\n".join(body))
@@ -134,7 +137,8 @@ def as_json(found: Comparison, made_at: datetime) -> str:
             "made_at": made_at.isoformat(timespec="seconds"),
             "deployment": found.deployment,
             "reference": found.reference,
-            "segment": found.segment,
+            "of": found.of,
+            "without": list(found.without),
             **windows,
             "method": {"wrong_at_most": FALSE, "floor": FLOOR, "dispersion": found.d},
             "remarks": list(found.remarks),

@@ -28,7 +28,7 @@ _LISTED = 12
 
 def show() -> None:
     """The page."""
-    frame.show(draw)
+    frame.show(draw, leaves_out=False)
 
 
 def draw(page: Page) -> None:

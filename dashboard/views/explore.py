@@ -13,7 +13,6 @@ from dashboard.links import View
 from dashboard.scene import Scene, scene_of, trust_strip
 from dashboard.times import ago
 from dashboard.windows import MINUTE, Window
-from pipeline.shift.folding import POOLED
 
 
 def show() -> None:
@@ -27,24 +26,23 @@ def draw(page: Page) -> None:
     window = page.window
     trust_strip(page, scene.trusted)
     n, flags = _counted(scene)
-    where = scene.segment or "all traffic"
-    title = f"{page.clock.long(window.start)} to {page.clock.short(window.end, page.now)}, {where}"
+    title = f"{page.clock.long(window.start)} to {page.clock.short(window.end, page.now)}, {scene.name}"
     share = f", {flags / n:.1%} unusual".replace("%", " %") if n else ""
     st.html(markup.title(title, f"{ago(window.length)}, n {n:,}{share}"))
     if n == 0:
         _nothing(scene)
         return
-    left, right = st.columns([8, 4])
+    with st.container(key="body"):
+        left, right = st.columns([8, 4])
     with left:
-        shown = replace(scene, page=replace(page, window=_around(page)))
-        trends.line(shown, began="this window" if page.view.window else "began")
         if n < FEW:
             st.html(markup.note(f"n = {n}, too few to judge."))
+        _line(scene)
         compared(scene)
     with right:
         looks.pictures(scene)
         looks.histogram(scene)
-        frame.link("samples", "All samples of this window", View(window, scene.segment))
+        frame.link("samples", "All samples of this window", replace(page.view, window=window))
 
 
 def _of_window(scene: Scene) -> Scene:
@@ -52,6 +50,15 @@ def _of_window(scene: Scene) -> Scene:
     window = scene.page.window
     quiet = replace(scene.verdict, onset=window.start if scene.page.view.window else scene.verdict.onset)
     return replace(scene, since=window.start, until=window.end, verdict=quiet, segment=scene.page.view.segment)
+
+
+def _line(scene: Scene) -> None:
+    page = scene.page
+    shown = replace(scene, page=replace(page, window=_around(page), is_live=False))  # all of it, on a phone too
+    began = "this window" if page.view.window else "began"
+    for place in ("wide", "phone"):
+        with st.container(key=place):
+            trends.line(shown, phone=place == "phone", began=began)
 
 
 def _around(page: Page) -> Window:
@@ -63,9 +70,8 @@ def _around(page: Page) -> Window:
 
 
 def _counted(scene: Scene) -> tuple[int, int]:
-    found = data.totals(scene.page.key, scene.stands.deployment.id, scene.since, scene.until)
-    key = POOLED if scene.segment is None else scene.stands.segment_keys[scene.segment]
-    n, flags = found.get(key, (0, 0))
+    own = scene.page.key, scene.stands.deployment.id
+    n, flags = data.totals(*own, scene.since, scene.until, without=scene.without).get(scene.key, (0, 0))
     return n, flags
 
 

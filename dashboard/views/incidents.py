@@ -21,7 +21,7 @@ _SIGNS = {"shift": "◇", "warning": "◆", "critical": "▲", "error": "☒", "
 
 def show() -> None:
     """The page."""
-    frame.show(draw)
+    frame.show(draw, leaves_out=False)
 
 
 def draw(page: Page) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from dataclasses import replace
 from html import escape
 
 import numpy as np
@@ -32,7 +33,7 @@ def draw(page: Page) -> None:
     trust_strip(page, scene.trusted)
     chosen = st.segmented_control("Show", _KINDS, default=_KINDS[0], key="kind", label_visibility="collapsed")
     kind = chosen or _KINDS[0]
-    where = page.view.segment or "all segments"
+    where = page.view.segment or ("all segments" if not scene.without else scene.whole)
     if kind == "reference":
         _reference(scene)
         return
@@ -59,8 +60,7 @@ def draw(page: Page) -> None:
 
 def _found(scene: Scene, kind: str) -> list[Picture]:
     page, stands = scene.page, scene.stands
-    segment = page.view.segment
-    keys = (stands.segment_keys[segment],) if segment else tuple(stands.segments)
+    keys = replace(scene, segment=page.view.segment).shown
     return data.pictures(
         page.key,
         stands.deployment.id,

@@ -227,6 +227,52 @@ def test_any_two_windows_are_compared_and_the_link_says_which(url: str, serve: A
     assert "n = 0 then" in words(at)
 
 
+@pytest.mark.parametrize("page", ["overview", "explore", "samples", "models"])
+def test_a_view_without_a_segment_says_so_and_shows_the_rest(page: str, url: str, serve: Any) -> None:
+    serve(url)
+    at = run(page, without=FOGGY)
+    said = words(at)
+    assert f"A view without 1 segment: {FOGGY}. Verdict and alarms count all of them." in said
+    assert "all but 1 segment" in said
+    at.button(key="bring-back").click().run()
+    assert "without" not in at.query_params
+    assert "A view without" not in words(at)
+
+
+@pytest.mark.parametrize("page", ["incidents", "coverage", "pipeline"])
+def test_a_page_that_counts_all_segments_says_so_where_others_leave_some_out(page: str, url: str, serve: Any) -> None:
+    serve(url)
+    said = words(run(page, without=FOGGY))
+    assert f"This page counts all segments, also those that other pages leave out: {FOGGY}." in said
+    assert "all but" not in said
+
+
+def test_without_the_foggy_camera_the_others_are_as_ever(url: str, serve: Any) -> None:
+    serve(url)
+    window = {"from": str(to_ms(ONSET)), "to": str(to_ms(NOW))}
+    before = words(run("explore", **window))
+    at = run("explore", **window)
+    at.multiselect(key="without").set_value([FOGGY]).run()
+    after = words(at)
+    assert at.query_params["without"] == FOGGY
+    assert ", 6.5 % unusual" in before
+    assert ", 2.3 % unusual" in after
+
+
+def test_another_threshold_is_shown_beside_the_one_that_scored(url: str, serve: Any) -> None:
+    serve(url)
+    at = run("models")
+    assert "6.9 % as scored" not in words(at)
+    first = words(at)
+    at.select_slider(key="what-if-rate").set_value(0.05).run()
+    assert "where 5.0 % of the reference lies" in words(at)
+    at.segmented_control(key="what-if-by").set_value("threshold").run()
+    (slider,) = at.slider
+    slider.set_value(slider.max).run()
+    assert "0 % of" in words(at)
+    assert first != words(at)
+
+
 def test_names_of_strangers_stay_text(url: str, serve: Any) -> None:
     engine = open_database(url)
     evil = "<script>alert(1)</script>\x07"

@@ -17,7 +17,8 @@ def of(start: datetime, end: datetime) -> dict[str, str]:
 
 
 def test_a_link_reproduces_its_view() -> None:
-    view = View(Window(NOW - 2 * HOUR, NOW - HOUR), "a/b & c=<d>", 42, Window(NOW - 9 * HOUR, NOW - 8 * HOUR))
+    other = Window(NOW - 9 * HOUR, NOW - 8 * HOUR)
+    view = View(Window(NOW - 2 * HOUR, NOW - HOUR), "a/b & c=<d>", 42, other, ("x,y", "z"))
     assert parse(build(view), now=NOW) == (view, ())
     assert parse(build(View(against="week")), now=NOW) == (View(against="week"), ())
 
@@ -99,7 +100,23 @@ def test_what_this_deployment_does_not_have_is_left_out_and_said() -> None:
     assert checked(View(None, "here", 1), segments=["here"], incidents=[1]) == (View(None, "here", 1), ())
 
 
-@given(st.dictionaries(st.sampled_from(["from", "to", "segment", "incident", "against"]), st.text(max_size=30)))
+@pytest.mark.parametrize(
+    ("view", "left_out", "said"),
+    [
+        (View(without=("a", "gone", "lost")), ("a",), "no segment “gone” and 1 more here that could be left out"),
+        (View(segment="a", without=("a", "b")), ("b",), "“a” is in view, so it is not left out"),
+        (View(without=("a", "b", "c")), (), "leaves out every segment, so none is left out"),
+    ],
+)
+def test_what_cannot_be_left_out_is_said(view: View, left_out: tuple[str, ...], said: str) -> None:
+    shown, (message,) = checked(view, segments=["a", "b", "c"], incidents=[])
+    assert shown.without == left_out
+    assert said in message
+
+
+@given(
+    st.dictionaries(st.sampled_from(["from", "to", "segment", "without", "incident", "against"]), st.text(max_size=30))
+)
 def test_whatever_stands_in_an_address_a_page_is_shown(query: dict[str, str]) -> None:
     view, messages = parse(query, now=NOW)
     assert all(len(message) < 250 for message in messages)

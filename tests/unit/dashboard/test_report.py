@@ -25,7 +25,8 @@ def comparison() -> Comparison:
     return Comparison(
         deployment=EVIL,
         reference="r1",
-        segment=EVIL,
+        of=EVIL,
+        without=[EVIL],
         where=EVIL,
         then=Side(Window(T0, T0 + HOUR), 200, fine, [thumb]),
         now=Side(Window(T0 + HOUR, T0 + 2 * HOUR), 200, np.roll(fine, 9), []),
