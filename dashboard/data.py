@@ -58,7 +58,7 @@ from pipeline.storage.packages import RegisteredPackage, list_packages
 from pipeline.storage.processes import Process, list_processes
 from pipeline.storage.references import ReferenceLine, list_references, reference_by_key, reference_images
 from pipeline.storage.sample_pages import Order, Picture, read_pictures
-from pipeline.storage.scores import DeadLetterLine, dead_letters
+from pipeline.storage.scores import DeadLetterLine, ExportedScore, dead_letters, flagged_scores
 from pipeline.storage.series import Bucket, Totals, oldest_ticks, read_buckets, read_sums, read_totals, spans_of
 from pipeline.storage.streams import LedgerLine, ledger
 from pipeline.storage.support_series import SupportSum, support_by_segment, support_over_time
@@ -330,6 +330,12 @@ def pictures(
         return read_pictures(
             conn, deployment_id, (start, end), segments=segments, flagged=flagged, order=order, limit=limit
         )
+
+
+def flagged(name: str, window: Window, segments: tuple[int, ...], limit: int) -> list[ExportedScore]:
+    """The newest unusual images of a window, for a file; not kept."""
+    with connected() as conn:
+        return flagged_scores(conn, name, *window, segments=segments, limit=limit)
 
 
 @st.cache_data(ttl=_FRESH_S, show_spinner=False)

@@ -82,8 +82,8 @@ def beyond(fine: Ints, edges: Float64s, threshold: float) -> Float64s:
     at = int(np.searchsorted(edges, threshold, side="left"))
     found: Float64s = fine[:, at + 1 :].sum(axis=1, dtype=np.float64)
     if at == 0:
-        return found + fine[:, 0] * (threshold < edges[0])
-    if at < len(edges):
+        found += fine[:, 0] * (threshold < edges[0])
+    elif at < len(edges):
         found += fine[:, at] * (edges[at] - threshold) / (edges[at] - edges[at - 1])
     return found
 

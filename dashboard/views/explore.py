@@ -10,6 +10,7 @@ from dashboard.compared import compared
 from dashboard.facts import FEW
 from dashboard.frame import Page
 from dashboard.links import View
+from dashboard.saving import saving
 from dashboard.scene import Scene, scene_of, trust_strip
 from dashboard.times import ago
 from dashboard.windows import MINUTE, Window
@@ -42,6 +43,7 @@ def draw(page: Page) -> None:
     with right:
         looks.pictures(scene)
         looks.histogram(scene)
+        saving(scene, flags)
         frame.link("samples", "All samples of this window", replace(page.view, window=window))
 
 

@@ -14,8 +14,9 @@ from sqlalchemy.exc import DBAPIError
 from streamlit.testing.v1 import AppTest
 
 import dashboard
+from dashboard import data, saving
 from dashboard.board import Board, board, give
-from dashboard.windows import to_ms
+from dashboard.windows import Window, to_ms
 from pipeline.errors import RefusedError
 from pipeline.storage.engine import make_engine, open_database
 from pipeline.storage.migrations.run import upgrade
@@ -221,7 +222,7 @@ def test_any_two_windows_are_compared_and_the_link_says_which(url: str, serve: A
     first = first[first.index("<tbody>") : first.index("</tr>", first.index("<tbody>"))]
     assert f"<td>unusual images</td><td>{FOGGY}</td>" in first
     assert f"2026-11-23 22:49 UTC to 23 Nov 23:49, {FOGGY}; unusual ones framed" in said
-    assert [one.proto.label for one in at.get("download_button")] == ["Save as one page", "Save as JSON"]
+    assert [one.proto.label for one in at.get("download_button")][:2] == ["Save as one page", "Save as JSON"]
     at.selectbox(key="against").set_value("the same hours a day earlier").run()
     assert at.query_params["against"] == "day"
     assert "n = 0 then" in words(at)
@@ -257,6 +258,28 @@ def test_without_the_foggy_camera_the_others_are_as_ever(url: str, serve: Any) -
     assert at.query_params["without"] == FOGGY
     assert ", 6.5 % unusual" in before
     assert ", 2.3 % unusual" in after
+
+
+def test_a_window_is_saved_as_its_series_and_its_unusual_images_and_a_list_that_is_cut_says_so(
+    url: str, serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve(url)
+    window = Window(NOW - timedelta(hours=2), NOW)
+    known = {key: name for name, key in board_segments().items()}
+    newest = data.flagged("road-users", window, tuple(known), 5)
+    assert len(newest) == 5
+    assert [one.event_time for one in newest] == sorted((one.event_time for one in newest), reverse=True)
+    assert all(one.is_ood and window.start <= one.event_time < window.end for one in newest)
+    monkeypatch.setattr(saving, "MOST", 7)
+    at = run("explore", **{"from": str(to_ms(window.start)), "to": str(to_ms(window.end))})
+    said = "\n".join(element.proto.body for element in at.get("html"))
+    assert "The list is cut at 7. All of them: oodwatch export scores" in said
+    assert "share</td><td>unusual / n" in said
+    assert [one.proto.label for one in at.get("download_button")].count("Parquet") == 2
+
+
+def board_segments() -> dict[str, int]:
+    return data.standing(board().key, "road-users", budget_days=30).segment_keys
 
 
 def test_another_threshold_is_shown_beside_the_one_that_scored(url: str, serve: Any) -> None:
