@@ -15,7 +15,7 @@ from dashboard.links import Earlier, other_window
 from dashboard.markup import Thumb
 from dashboard.report import Comparison, Side
 from dashboard.scene import Scene, baseline_of
-from dashboard.windows import Window
+from dashboard.windows import Window, coarse
 from pipeline.shift.folding import POOLED
 from pipeline.shift.rollup import RollUp, merge
 from pipeline.storage.series import Totals
@@ -157,7 +157,7 @@ def _elsewhere(scene: Scene, other: Window) -> str:
 
 def _whole(scene: Scene, window: Window) -> RollUp | None:
     deployment = scene.stands.deployment
-    level = data.coarse(*window)
+    level = coarse(window, scene.stands.oldest)
     found = data.sums(scene.page.key, deployment.id, deployment.reference_id, scene.key, *window, level, scene.without)
     return reduce(merge, (sums for _, sums in found)) if found else None
 

@@ -16,14 +16,17 @@ from sqlalchemy.exc import DBAPIError
 
 from dashboard.board import board
 from dashboard.coverage import MOST_ROWS, Covered, Usual, covered, usual
-from dashboard.windows import Cut, Window, aligned, to_ms
+from dashboard.windows import Cut, Window, aligned, coarse, to_ms
 from pipeline.errors import EnvironmentFault, OodwatchError, UsageError
 from pipeline.records import Float64s, Ints, Reference, ReferenceImage
+from pipeline.reports.bundle import bundle
 from pipeline.shift.baseline import Baseline
-from pipeline.shift.folding import LEVELS, POOLED
+from pipeline.shift.folding import POOLED
 from pipeline.shift.histogram import FINE_BINS
 from pipeline.shift.rollup import RollUp
 from pipeline.shift.rollup import without as rest_of
+from pipeline.stages.answering import Composer
+from pipeline.stages.bundling import gather
 from pipeline.storage.baselines import BaselineLine, list_baselines, newest_baseline, read_baseline
 from pipeline.storage.coverage import window_samples
 from pipeline.storage.deployments import deployment_key
@@ -257,9 +260,8 @@ def totals(
     """Counts of a window by segment, under one or all references, without segments that are left out; from the
     coarsest level that cuts it in enough pieces."""
     with connected() as conn:
-        spans = spans_of(
-            *aligned(Window(start, end), level := coarse(start, end)), level, made_levels(conn, deployment_id)
-        )
+        level = coarse(Window(start, end), oldest_ticks(conn, deployment_id))
+        spans = spans_of(*aligned(Window(start, end), level), level, made_levels(conn, deployment_id))
         references = tuple(reference_names(conn)) if reference_id is None else (reference_id,)
         found = read_totals(conn, deployment_id, references, spans)
     for left_out in without:
@@ -352,6 +354,13 @@ def history(key: str, incident_id: int) -> tuple[list[EventLine], list[DeliveryL
         return read_events(conn, incident_id), read_deliveries(conn, incident_id)
 
 
+def evidence(incident_id: int, *, pictures: bool) -> bytes:
+    """All that is stored of an incident, as a zip; not kept."""
+    with connected() as conn:
+        composer = Composer(board().url, *board().levels)
+        return bundle(gather(conn, composer, incident_id, now=board().clock(), pictures=pictures))
+
+
 @st.cache_data(ttl=_FRESH_S, show_spinner=False)
 def marks(key: str, deployment_id: int, start: datetime, end: datetime) -> list[MarkLine]:
     """What people did in a window."""
@@ -387,7 +396,7 @@ def supports(
 def support_totals(key: str, deployment_id: int, reference_id: int, window: Window) -> dict[int, SupportSum]:
     """The same of a whole window, by segment."""
     with connected() as conn:
-        level = coarse(*window)
+        level = coarse(window, oldest_ticks(conn, deployment_id))
         spans = spans_of(*aligned(window, level), level, made_levels(conn, deployment_id))
         return support_by_segment(conn, deployment_id, reference_id, spans)
 
@@ -421,12 +430,6 @@ def _rows_of_reference(key: str, reference_id: int) -> Float64s:
 def fine_histogram(rollups: list[tuple[datetime, RollUp]]) -> np.ndarray[tuple[int], np.dtype[np.int64]] | None:
     """The sum of the fine histograms, (256,); None where there is no image."""
     return np.sum([one.fine_histogram for _, one in rollups], axis=0) if rollups else None
-
-
-def coarse(start: datetime, end: datetime) -> int:
-    """The coarsest level of which a window has 60 ticks, so that its ends are right to 2 %."""
-    minutes = (end - start) / timedelta(minutes=1)
-    return max((level for level in LEVELS if minutes / level >= 60), default=LEVELS[0])
 
 
 @st.cache_data(ttl=_FRESH_S, show_spinner=False)

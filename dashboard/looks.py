@@ -13,7 +13,7 @@ from dashboard.frame import Page
 from dashboard.normal import at_least, shape
 from dashboard.scene import PAST, Scene
 from dashboard.times import rarity
-from dashboard.windows import MINUTE, live
+from dashboard.windows import MINUTE, Window, coarse, live
 from pipeline.shift.folding import POOLED
 from pipeline.storage.sample_pages import Picture
 
@@ -50,7 +50,7 @@ def pictures(scene: Scene) -> None:
 def histogram(scene: Scene) -> None:
     """Scores since the onset over those of the reference."""
     page, stands = scene.page, scene.stands
-    level = data.coarse(scene.since, scene.until)
+    level = coarse(Window(scene.since, scene.until), stands.oldest)
     own = page.key, stands.deployment.id, stands.deployment.reference_id
     found = data.sums(*own, scene.key, scene.since, scene.until, level, scene.without)
     fine = data.fine_histogram(found)

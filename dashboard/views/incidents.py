@@ -1,5 +1,6 @@
 """Incidents: what is open and what was, one at a time: against its limits, why, what happened, who was told."""
 
+from functools import partial
 from html import escape
 from typing import Any
 
@@ -84,9 +85,23 @@ def _detail(scene: Scene, incident: IncidentLine) -> None:
         )
         _history(page, events, deliveries, changes)
     with right:
+        _save(incident)
         _causes(answer)
         looks.pictures(scene)
         looks.histogram(scene)
+
+
+def _save(incident: IncidentLine) -> None:
+    st.download_button(
+        "Save the evidence",
+        data=partial(data.evidence, incident.id, pictures=True),
+        file_name=f"incident-{incident.id}.zip",
+        mime="application/zip",
+        help="A zip that opens offline: this page, its figures, events and samples.",
+        key="evidence",
+        on_click="ignore",
+        width="stretch",
+    )
 
 
 def _causes(answer: dict[str, Any]) -> None:

@@ -332,7 +332,7 @@ def _write_baseline(engine: Engine, deployment_id: int, reference_id: int) -> No
         days=14,
         revoked_at=None,
         revoked_by=None,
-        summary={"images": 911_204},
+        summary={"images": 911_204, "share": 0.0198},
     )
     with engine.begin() as conn:
         accepted = Baseline(14, normal(0.024), {name: normal(0.026) for name in CAMERAS})

@@ -2,6 +2,7 @@
 
 import io
 import sys
+import zipfile
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -280,6 +281,15 @@ def test_a_window_is_saved_as_its_series_and_its_unusual_images_and_a_list_that_
 
 def board_segments() -> dict[str, int]:
     return data.standing(board().key, "road-users", budget_days=30).segment_keys
+
+
+def test_the_evidence_of_an_incident_is_saved_as_the_page_shows_it(url: str, serve: Any) -> None:
+    serve(url)
+    at = run("incidents")
+    assert "evidence" in [one.proto.id.split("-")[-1] for one in at.get("download_button")]
+    with zipfile.ZipFile(io.BytesIO(data.evidence(2, pictures=True))) as packed:
+        page = packed.read("index.html").decode()
+    assert f"road-users critical: unusual images on {FOGGY} since 2026-11-24 00:49Z" in page
 
 
 def test_another_threshold_is_shown_beside_the_one_that_scored(url: str, serve: Any) -> None:
