@@ -240,7 +240,9 @@ def _controls() -> None:
         st.selectbox("Segment", names, key="segment", on_change=_choose_segment)
         if len(segments) > 1:
             st.session_state["without"] = [one for one in view.without if one in segments]
-            st.multiselect("Without", segments, key="without", on_change=_leave_out, placeholder="no segment")
+            st.multiselect(
+                "Without", segments, key="without", on_change=_leave_out, placeholder="no segment", select_all=False
+            )
         st.radio("Times in", ("UTC", "local"), key="zone", horizontal=True)
         if view.window is not None or view.incident is not None:
             st.button("Back to live", on_click=unpin, width="stretch")

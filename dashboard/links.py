@@ -77,7 +77,7 @@ def checked(view: View, *, segments: Collection[str], incidents: Collection[int]
         more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
         messages.append(f"There is no segment {_shown(unknown[0])}{more} here that could be left out.")
     if known and set(known) >= set(segments):
-        messages.append("The link leaves out every segment, so none is left out.")
+        messages.append("Every segment would be left out, so none is.")
         known = ()
     return replace(view, without=known), tuple(messages)
 

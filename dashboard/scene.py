@@ -69,7 +69,10 @@ def scene_of(page: Page, parts: Board) -> Scene:
     incident = page.incident or facts.worst(stands.incidents)
     verdict = facts.verdict_of_streams(stands.verdicts) if incident is None else facts.verdict_of_incident(incident)
     ended = incident.resolved_at if incident is not None else None
-    until = ended or (page.window.end if not page.is_live else live(MINUTE, page.now).end)
+    newest = live(MINUTE, page.now).end
+    until = ended or (newest if page.is_live else page.window.end)
+    if verdict.onset is not None and until <= verdict.onset:
+        until = ended or newest  # the window lies before what is wrong, which is told of all the same
     since = verdict.onset or max(page.window.start, until - _LOOKED_AT)
     without = tuple(stands.segment_keys[name] for name in page.view.without)
     shares = shares_of(page, stands, since, until, without)

@@ -66,6 +66,14 @@ def line(scene: Scene, *, phone: bool = False, began: str = "began") -> None:
     frame.chart(spec, "line-phone" if phone else "line")
 
 
+def few(scene: Scene) -> None:
+    """Says so, where the window has some images, and no share of them means anything."""
+    page = scene.page
+    counted = data.totals(page.key, scene.stands.deployment.id, *page.window, without=scene.without).get(scene.key)
+    if counted is not None and counted.n < FEW:
+        st.html(markup.note(f"n = {counted.n} in this window, too few to judge."))
+
+
 def strip(scene: Scene) -> None:
     """The worst segments over the same time, beyond their own normal."""
     page = scene.page

@@ -13,7 +13,7 @@ from dashboard.normal import beyond, rank_of, threshold_at
 from dashboard.scene import Scene
 from dashboard.times import percent
 from dashboard.trends import ticks
-from dashboard.windows import cut, from_ms
+from dashboard.windows import MOST_CELLS, cut, from_ms
 from pipeline.records import Float64s, Reference
 
 _RATES = (
@@ -28,7 +28,7 @@ def what_if(scene: Scene, reference: Reference) -> None:
     """A slider, and the window as another threshold would have shown it beside how it was scored."""
     page = scene.page
     scene = replace(scene, segment=page.view.segment)
-    how = cut(page.window, scene.stands.oldest, band=False)
+    how = cut(page.window, scene.stands.oldest, most=MOST_CELLS, band=False)  # a day at 90 days: few to decode
     own = page.key, scene.stands.deployment.id, scene.stands.deployment.reference_id
     found = data.fine_over_time(*own, scene.key, page.window, how, scene.without)
     st.html(

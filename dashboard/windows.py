@@ -70,7 +70,8 @@ def cut(
     minutes = window.length / MINUTE
     usable = reaching(window.start, oldest) or [LEVELS[0]]
     enough = min(_ENOUGH / rate if rate else math.inf, minutes / _FEWEST_POINTS)
-    width = next((w for w in _WIDTHS if minutes / w <= most and w >= max(usable[0], 0.7 * enough)), _WIDTHS[-1])
+    weeks = _WIDTHS[-1] * max(1, math.ceil(minutes / most / _WIDTHS[-1]))  # of a link that asks for a century
+    width = next((w for w in _WIDTHS if minutes / w <= most and w >= max(usable[0], 0.7 * enough)), weeks)
     whole = [level for level in usable if width % level == 0 and level <= width] or [usable[0]]
     finer = [level for level in whole if level < width]
     return Cut(width, max(finer) if band and finer else max(whole))

@@ -75,6 +75,7 @@ def _detail(scene: Scene, incident: IncidentLine) -> None:
     answer = facts.newest_answer(events)
     left, right = st.columns([8, 4])
     with left:
+        trends.few(scene)
         with st.container(key="wide"):
             trends.line(scene)
         with st.container(key="phone"):

@@ -40,7 +40,7 @@ def draw(page: Page) -> None:
     found = _found(scene, kind)
     st.html(markup.heading(f"{kind.capitalize()}, {where}", f"{len(found)} of what is kept; {page.clock.name}"))
     if not found:
-        st.html(markup.empty("No such sample is kept in this window.", ("Choose a longer range, or another segment.",)))
+        _none(scene)
         return
     with st.container(key="body"):
         left, closer = st.columns([8, 4])
@@ -56,6 +56,21 @@ def draw(page: Page) -> None:
             for at, (one, picture) in enumerate(zip(thumbs, found, strict=True), 1)
         ]
         st.html(markup.pictures(numbered, across=6))
+
+
+def _none(scene: Scene) -> None:
+    page, key = scene.page, replace(scene, segment=scene.page.view.segment).key
+    counted = data.totals(page.key, scene.stands.deployment.id, *page.window, without=scene.without).get(key)
+    if counted is None:
+        st.html(markup.empty("No image was scored in this window.", ("Choose a longer range, or another segment.",)))
+        return
+    images = f"{counted.n:,} image{' was' if counted.n == 1 else 's were'} scored"
+    st.html(
+        markup.empty(
+            "No such sample is kept in this window.",
+            (f"{images} in it: choose a longer range, another segment or another kind of sample.",),
+        )
+    )
 
 
 def _found(scene: Scene, kind: str) -> list[Picture]:

@@ -4,10 +4,11 @@ import io
 import sys
 import zipfile
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import streamlit as st
 from sqlalchemy import Engine, delete, select, update
@@ -19,13 +20,15 @@ from dashboard import data, saving
 from dashboard.board import Board, board, give
 from dashboard.windows import Window, to_ms
 from pipeline.errors import RefusedError
+from pipeline.shift.folding import POOLED, TickKey
 from pipeline.storage.engine import make_engine, open_database
 from pipeline.storage.migrations.run import upgrade
 from pipeline.storage.model_events import PROMOTED, add_event
 from pipeline.storage.packages import RegisteredPackage, save_package
 from pipeline.storage.read_only import open_read_only
 from pipeline.storage.schema import DeploymentRow, SegmentRow, StreamRow, TickRow
-from tests.browser.seeded import CAMERAS, FOGGY, NOW, ONSET, seed
+from pipeline.storage.ticks import StoredTick, put_ticks
+from tests.browser.seeded import CAMERAS, FOGGY, NOW, ONSET, reference_of_seed, seed, sums_of
 from tests.services.postgres import Postgres
 
 APP = Path(dashboard.__file__).with_name("app.py")
@@ -188,30 +191,68 @@ def test_a_database_of_another_revision_names_the_cure(url: str, serve: Any) -> 
     assert "run `oodwatch migrate`" in words(run())
 
 
-@pytest.mark.parametrize("page", ["overview", "explore"])
-@pytest.mark.parametrize(
-    ("query", "said"),
-    [
-        ({"from": "rubbish", "to": "1"}, "is no time in milliseconds"),
-        ({"from": "1795999999000", "to": "1796999999000"}, "begins in the future"),
-        ({"segment": "gone"}, "There is no segment “gone” here"),
-        ({"incident": "4711"}, "There is no incident 4711 here"),
-    ],
-)
-def test_a_bad_link_shows_a_page_and_says_what_was_wrong(
-    page: str, query: dict[str, str], said: str, url: str, serve: Any
-) -> None:
+BAD = {
+    "rubbish": ({"from": "rubbish", "to": "1"}, "“rubbish” is no time in milliseconds"),
+    "inverted": ({"from": "1795489200000", "to": "1795481340000"}, "window ends before it begins"),
+    "future": ({"from": "1795999999000", "to": "1796999999000"}, "window begins in the future"),
+}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_bad_link_shows_a_page_and_says_all_that_was_wrong(page: str, url: str, serve: Any) -> None:
     serve(url)
-    shown = words(run(page, **query))
-    assert said in shown
+    kind = list(BAD)[PAGES.index(page) % len(BAD)]
+    window, said = BAD[kind]
+    shown = words(run(page, **window, segment="gone", incident="4711", without="lost", against="never"))
+    for message in (
+        said,
+        "There is no segment “gone” here",
+        "There is no incident 4711 here",
+        "There is no segment “lost” here that could be left out",
+        "against=“never” is no window",
+    ):
+        assert message in shown
     assert "This page has a fault" not in shown
 
 
-def test_a_window_without_an_image_is_said_and_the_nearest_one_offered(url: str, serve: Any) -> None:
+NONE = "No image was scored in this window."
+SMALL = {  # what each page says of no image, and of three
+    "overview": (NONE, "n = 3 in this window, too few to judge."),
+    "incidents": (NONE, "n = 3 in this window, too few to judge."),
+    "explore": (NONE, "n = 3, too few to judge."),
+    "samples": (NONE, "3 images were scored in it"),
+    "coverage": (NONE, "n = 3, too few to say what is new and what is gone"),
+    "models": (
+        "No image was scored in this window under this reference.",
+        "n = 3, too few to judge another threshold.",
+    ),
+    "pipeline": ("Newest result 18 s old", "Newest result 18 s old"),
+}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_windows_of_no_image_and_of_three_are_said_to_be_so_on_every_page(page: str, url: str, serve: Any) -> None:
+    lonely = NOW - timedelta(hours=30)
+    three(url, lonely)
     serve(url)
-    start = ONSET - timedelta(days=60)
-    query = {"from": str(to_ms(start)), "to": str(to_ms(start + timedelta(hours=1)))}
-    assert "No image was scored in this window." in words(run("explore", **query))
+    for said, begin in zip(SMALL[page], (lonely - timedelta(hours=5), lonely - timedelta(minutes=10)), strict=True):
+        query = {"from": str(to_ms(begin)), "to": str(to_ms(begin + timedelta(minutes=30)))}
+        shown = words(run(page, **query))
+        assert said in shown
+        assert "n = 0, too few to judge" not in shown  # of what is wrong now
+        assert "This page has a fault" not in shown
+
+
+def three(url: str, at: datetime) -> None:
+    """Three images of one camera in a minute of their own."""
+    basis, engine = reference_of_seed(), open_database(url)
+    rollup = sums_of(np.random.default_rng(3), 3, basis, foggy=False, own=np.full(3, 0.5))
+    at = at.replace(second=0, microsecond=0)
+    with engine.begin() as conn:
+        key = conn.scalar(select(DeploymentRow.id)) or 0
+        segment = conn.scalar(select(SegmentRow.id).where(SegmentRow.name == FOGGY)) or 0
+        put_ticks(conn, key, {TickKey(at, 1, 1, of): StoredTick(rollup, 0) for of in (POOLED, segment)})
+    engine.dispose()
 
 
 def test_any_two_windows_are_compared_and_the_link_says_which(url: str, serve: Any) -> None:
