@@ -49,7 +49,9 @@ def what_if(scene: Scene, reference: Reference) -> None:
         return
     rate, threshold = _chosen(reference, found)
     flagged = beyond(found.fine, reference.fine_edges, threshold)
-    frame.chart(_spec(scene, found, flagged, how.width, (rate, threshold)), "what-if")
+    for place, margins in (("wide", charts.MARGINS), ("phone", (38, 0))):
+        with st.container(key=place):
+            frame.chart(_spec(scene, found, flagged, how.width, (rate, threshold), margins), f"what-if-{place}")
     st.html(markup.heading(*_said(found, flagged, reference, (rate, threshold))))
 
 
@@ -82,7 +84,9 @@ def _chosen(reference: Reference, found: Fine) -> tuple[float, float]:
     return rank_of(reference, threshold), threshold
 
 
-def _spec(scene: Scene, found: Fine, flagged: Float64s, width: int, chosen: tuple[float, float]) -> charts.Spec:
+def _spec(
+    scene: Scene, found: Fine, flagged: Float64s, width: int, chosen: tuple[float, float], margins: tuple[int, int]
+) -> charts.Spec:
     page, (rate, threshold) = scene.page, chosen
     step = width * 60_000
     points = [
@@ -111,7 +115,8 @@ def _spec(scene: Scene, found: Fine, flagged: Float64s, width: int, chosen: tupl
         until=None,
         marks=(),
         utc=page.clock.is_utc,
-        height=220,
+        height=220 if margins[1] else 160,
+        margins=margins,
     )
 
 

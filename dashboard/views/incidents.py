@@ -86,10 +86,10 @@ def _detail(scene: Scene, incident: IncidentLine) -> None:
         )
         _history(page, events, deliveries, changes)
     with right:
-        _save(incident)
         _causes(answer)
         looks.pictures(scene)
         looks.histogram(scene)
+        _save(incident)
 
 
 def _save(incident: IncidentLine) -> None:
