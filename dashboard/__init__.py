@@ -4,6 +4,9 @@ app.py        the entry: which pages there are, and what surrounds them
 views/        one module a page (never `pages/`: Streamlit would serve those past the entry)
 data.py       what the database says, cached for some seconds
 asking.py     what the explaining process says
+changes.py    what differs between two windows, beyond chance. Pure
+compared.py   the panel of it; saving.py what a window saves; what_if.py another threshold
+report.py     the same as a page or JSON that opens offline. Pure
 facts.py      what that means: trust, verdict, excess. Pure
 coverage.py   what is new and what is gone, of stored rows. Pure
 charts/       Vega-Lite specifications as dictionaries. Pure

@@ -23,6 +23,7 @@ class Board:
     actions: Actions | None = None
     login: str | None = None  # who decides where nobody else says so
     explainer: str | None = None  # where `oodwatch explain --serve` answers, if it runs
+    url: str | None = None  # where these pages are, as links from elsewhere have it
     user_header: str | None = None  # in which a proxy names the user
 
     @property

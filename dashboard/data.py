@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 import numpy as np
 import streamlit as st
@@ -15,12 +16,17 @@ from sqlalchemy.exc import DBAPIError
 
 from dashboard.board import board
 from dashboard.coverage import MOST_ROWS, Covered, Usual, covered, usual
-from dashboard.windows import Cut, Window, aligned
+from dashboard.windows import Cut, Window, aligned, coarse, to_ms
 from pipeline.errors import EnvironmentFault, OodwatchError, UsageError
-from pipeline.records import Float64s, Reference, ReferenceImage
+from pipeline.records import Float64s, Ints, Reference, ReferenceImage
+from pipeline.reports.bundle import bundle
 from pipeline.shift.baseline import Baseline
-from pipeline.shift.folding import LEVELS
+from pipeline.shift.folding import POOLED
+from pipeline.shift.histogram import FINE_BINS
 from pipeline.shift.rollup import RollUp
+from pipeline.shift.rollup import without as rest_of
+from pipeline.stages.answering import Composer
+from pipeline.stages.bundling import gather
 from pipeline.storage.baselines import BaselineLine, list_baselines, newest_baseline, read_baseline
 from pipeline.storage.coverage import window_samples
 from pipeline.storage.deployments import deployment_key
@@ -55,7 +61,7 @@ from pipeline.storage.packages import RegisteredPackage, list_packages
 from pipeline.storage.processes import Process, list_processes
 from pipeline.storage.references import ReferenceLine, list_references, reference_by_key, reference_images
 from pipeline.storage.sample_pages import Order, Picture, read_pictures
-from pipeline.storage.scores import DeadLetterLine, dead_letters
+from pipeline.storage.scores import DeadLetterLine, ExportedScore, dead_letters, flagged_scores
 from pipeline.storage.series import Bucket, Totals, oldest_ticks, read_buckets, read_sums, read_totals, spans_of
 from pipeline.storage.streams import LedgerLine, ledger
 from pipeline.storage.support_series import SupportSum, support_by_segment, support_over_time
@@ -64,6 +70,15 @@ from pipeline.storage.ticks import segment_names
 _FRESH_S = 5
 _STANDING_S = 60  # what changes by people's hands alone
 _INCIDENTS = 100
+
+
+class Fine(NamedTuple):
+    """Scores of t buckets."""
+
+    start: Ints  # (t,) ms
+    n: Ints
+    flags: Ints  # as scored
+    fine: Ints  # (t, 256)
 
 
 class NothingYet(OodwatchError):
@@ -203,10 +218,17 @@ def active_package(key: str, deployment: str) -> str | None:
     return None if active is None else active.package
 
 
-def buckets(key: str, stands: Standing, window: Window, how: Cut, segments: tuple[int, ...] | None) -> list[Bucket]:
-    """A window's buckets, of these segments (POOLED: all traffic) or of each (None)."""
+def buckets(
+    key: str,
+    stands: Standing,
+    window: Window,
+    how: Cut,
+    segments: tuple[int, ...] | None,
+    without: tuple[int, ...] = (),
+) -> list[Bucket]:
+    """A window's buckets, of these segments (POOLED: all traffic) or of each (None), without those left out."""
     start, end = aligned(window, how.width)
-    return _buckets(key, stands.deployment.id, start, end, how.width, how.level, segments)
+    return _buckets(key, stands.deployment.id, start, end, how.width, how.level, segments, without)
 
 
 @st.cache_data(ttl=_FRESH_S, show_spinner=False, max_entries=200)
@@ -218,32 +240,80 @@ def _buckets(
     width: int,
     level: int,
     segments: tuple[int, ...] | None,
+    without: tuple[int, ...],
 ) -> list[Bucket]:
     with connected() as conn:
         spans = spans_of(start, end, level, made_levels(conn, deployment_id))
         known = tuple(reference_names(conn))
-        return read_buckets(conn, deployment_id, known, spans, timedelta(minutes=width), segments)
+        return read_buckets(conn, deployment_id, known, spans, timedelta(minutes=width), segments, without)
 
 
 @st.cache_data(ttl=_FRESH_S, show_spinner=False, max_entries=200)
-def totals(key: str, deployment_id: int, start: datetime, end: datetime) -> dict[int, Totals]:
-    """Counts of a window by segment, from the coarsest level that cuts it in enough pieces."""
+def totals(
+    key: str,
+    deployment_id: int,
+    start: datetime,
+    end: datetime,
+    reference_id: int | None = None,
+    without: tuple[int, ...] = (),
+) -> dict[int, Totals]:
+    """Counts of a window by segment, under one or all references, without segments that are left out; from the
+    coarsest level that cuts it in enough pieces."""
     with connected() as conn:
-        spans = spans_of(
-            *aligned(Window(start, end), level := coarse(start, end)), level, made_levels(conn, deployment_id)
-        )
-        return read_totals(conn, deployment_id, tuple(reference_names(conn)), spans)
+        level = coarse(Window(start, end), oldest_ticks(conn, deployment_id))
+        spans = spans_of(*aligned(Window(start, end), level), level, made_levels(conn, deployment_id))
+        references = tuple(reference_names(conn)) if reference_id is None else (reference_id,)
+        found = read_totals(conn, deployment_id, references, spans)
+    for left_out in without:
+        n, flags = found.pop(left_out, Totals(0, 0))
+        if n:
+            found[POOLED] = Totals(found[POOLED].n - n, found[POOLED].flags - flags)
+    return {segment: one for segment, one in found.items() if one.n}
 
 
 @st.cache_data(ttl=_FRESH_S, show_spinner=False, max_entries=64)
 def sums(
-    key: str, deployment_id: int, reference_id: int, segment_id: int, start: datetime, end: datetime, level: int
+    key: str,
+    deployment_id: int,
+    reference_id: int,
+    segment_id: int,
+    start: datetime,
+    end: datetime,
+    level: int,
+    without: tuple[int, ...] = (),
 ) -> list[tuple[datetime, RollUp]]:
-    """Whole roll-ups of one segment (POOLED: all traffic)."""
+    """Whole roll-ups of one segment, or of all traffic (POOLED) without those left out."""
     with connected() as conn:
         window = aligned(Window(start, end), level)
         spans = spans_of(*window, level, made_levels(conn, deployment_id))
-        return read_sums(conn, deployment_id, reference_id, segment_id, spans)
+        found = dict(read_sums(conn, deployment_id, reference_id, segment_id, spans))
+        for left_out in without if segment_id == POOLED else ():
+            for at, part in read_sums(conn, deployment_id, reference_id, left_out, spans):
+                found[at] = rest_of(found[at], part)
+    return [(at, one) for at, one in found.items() if one.n]
+
+
+@st.cache_data(ttl=_STANDING_S, show_spinner=False, max_entries=8)
+def fine_over_time(
+    key: str,
+    deployment_id: int,
+    reference_id: int,
+    segment_id: int,
+    window: Window,
+    how: Cut,
+    without: tuple[int, ...] = (),
+) -> Fine:
+    """Fine histograms of the buckets of a window; kept for a minute, in which a slider is dragged."""
+    own = key, deployment_id, reference_id, segment_id
+    found = sums(*own, *aligned(window, how.width), how.level, without)
+    at = np.array([to_ms(start) for start, _ in found], np.int64) // (how.width * 60_000)
+    starts, index = np.unique(at, return_inverse=True)
+    table = np.zeros((len(starts), FINE_BINS), np.int64)
+    counts = np.zeros((2, len(starts)), np.int64)
+    for row, (_, one) in zip(index, found, strict=True):
+        table[row] += one.fine_histogram
+        counts[:, row] += one.n, one.flags
+    return Fine(starts * how.width * 60_000, counts[0], counts[1], table)
 
 
 @st.cache_data(ttl=_FRESH_S, show_spinner=False, max_entries=64)
@@ -264,6 +334,12 @@ def pictures(
         )
 
 
+def flagged(name: str, window: Window, segments: tuple[int, ...], limit: int) -> list[ExportedScore]:
+    """The newest unusual images of a window, for a file; not kept."""
+    with connected() as conn:
+        return flagged_scores(conn, name, *window, segments=segments, limit=limit)
+
+
 @st.cache_data(ttl=_FRESH_S, show_spinner=False)
 def incident(key: str, deployment_id: int, incident_id: int) -> IncidentLine | None:
     """One incident, however old."""
@@ -276,6 +352,13 @@ def history(key: str, incident_id: int) -> tuple[list[EventLine], list[DeliveryL
     """What happened to an incident, and what was told of it."""
     with connected() as conn:
         return read_events(conn, incident_id), read_deliveries(conn, incident_id)
+
+
+def evidence(incident_id: int, *, pictures: bool) -> bytes:
+    """All that is stored of an incident, as a zip; not kept."""
+    with connected() as conn:
+        composer = Composer(board().url, *board().levels)
+        return bundle(gather(conn, composer, incident_id, now=board().clock(), pictures=pictures))
 
 
 @st.cache_data(ttl=_FRESH_S, show_spinner=False)
@@ -313,7 +396,7 @@ def supports(
 def support_totals(key: str, deployment_id: int, reference_id: int, window: Window) -> dict[int, SupportSum]:
     """The same of a whole window, by segment."""
     with connected() as conn:
-        level = coarse(*window)
+        level = coarse(window, oldest_ticks(conn, deployment_id))
         spans = spans_of(*aligned(window, level), level, made_levels(conn, deployment_id))
         return support_by_segment(conn, deployment_id, reference_id, spans)
 
@@ -347,12 +430,6 @@ def _rows_of_reference(key: str, reference_id: int) -> Float64s:
 def fine_histogram(rollups: list[tuple[datetime, RollUp]]) -> np.ndarray[tuple[int], np.dtype[np.int64]] | None:
     """The sum of the fine histograms, (256,); None where there is no image."""
     return np.sum([one.fine_histogram for _, one in rollups], axis=0) if rollups else None
-
-
-def coarse(start: datetime, end: datetime) -> int:
-    """The coarsest level of which a window has 60 ticks, so that its ends are right to 2 %."""
-    minutes = (end - start) / timedelta(minutes=1)
-    return max((level for level in LEVELS if minutes / level >= 60), default=LEVELS[0])
 
 
 @st.cache_data(ttl=_FRESH_S, show_spinner=False)

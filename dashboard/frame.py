@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 _DEFAULT_RANGE = "24 h"
 _ALL = "all traffic"
+_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +44,22 @@ class Page:
 
 def begin() -> None:
     """Look up what the address asks for, and draw the rail's controls. Before any page."""
-    asked = {name: st.query_params[name] for name in NAMES if name in st.query_params}
-    pinned: View = st.session_state.get("pin", View())
-    if asked and asked != build(pinned):
-        pinned, messages = parse(asked, now=board().clock())
-        st.session_state["pin"], st.session_state["said"] = pinned, messages
-        if pinned.incident is not None:
-            _turn_to_its_deployment(pinned.incident)
-    _write_back(pinned)
+    asked = _asked()
+    view = pinned()
+    if asked and asked != build(view):
+        view, messages = parse(asked, now=board().clock())
+        st.session_state["pin"], st.session_state["said"] = view, messages
+        if view.incident is not None:
+            _turn_to_its_deployment(view.incident)
+    _write_back(view)
     _controls()
 
 
-def show(body: Callable[[Page], None]) -> None:
-    """A page that draws itself anew every few seconds, and says so where it cannot."""
+def show(body: Callable[[Page], None], *, leaves_out: bool = True) -> None:
+    """A page that draws itself anew every few seconds, and says so where it cannot.
+
+    `leaves_out`: it shows traffic without the segments that the reader leaves out; else it counts all of them.
+    """
 
     @st.fragment(run_every=board().refresh_s)
     def part() -> None:
@@ -65,7 +69,7 @@ def show(body: Callable[[Page], None]) -> None:
             page = _page()
             if page.messages:
                 st.html(markup.note(" ".join(page.messages), doubt=True))
-            body(page)
+            body(_said_to_be_partial(page, leaves_out=leaves_out))
         except data.NothingYet:
             st.html(
                 markup.empty(
@@ -111,7 +115,13 @@ def tell(text: str) -> None:
 
 def unpin() -> None:
     """Back to the newest images."""
-    _pin(View(segment=st.session_state.get("pin", View()).segment))
+    pin(replace(pinned(), window=None, incident=None))
+
+
+def pinned() -> View:
+    """What the reader, or the address, has chosen."""
+    view: View = st.session_state.get("pin", View())
+    return view
 
 
 def zone() -> Clock:
@@ -136,13 +146,12 @@ def _page() -> Page:
     known = [one.name for one in data.deployments(key)]
     name = st.session_state.get("deployment", known[0])
     stands = data.standing(key, name if name in known else known[0], budget_days=board().budget_days)
-    pinned: View = st.session_state.get("pin", View())
-    incident = None
+    asked, incident = pinned(), None
     incidents = {one.id: one for one in stands.incidents}
-    if pinned.incident is not None:
-        incident = incidents.get(pinned.incident) or data.incident(key, stands.deployment.id, pinned.incident)
+    if asked.incident is not None:
+        incident = incidents.get(asked.incident) or data.incident(key, stands.deployment.id, asked.incident)
     view, messages = checked(
-        pinned, segments=stands.segments.values(), incidents=() if incident is None else (incident.id,)
+        asked, segments=stands.segments.values(), incidents=() if incident is None else (incident.id,)
     )
     chosen = st.session_state.get("range") or _DEFAULT_RANGE
     window = view.window or _window_of(incident, RANGES[chosen], now)
@@ -179,12 +188,37 @@ def _turn_to_its_deployment(incident_id: int) -> None:
         st.session_state["deployment"] = home
 
 
+def _said_to_be_partial(page: Page, *, leaves_out: bool) -> Page:
+    """A view without some segments says so before anything else; where a page counts them all, that."""
+    names = page.view.without
+    if not names:
+        return page
+    some = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+    count = f"{len(names)} segment{'s' if len(names) > 1 else ''}"
+    with st.container(key="partial", horizontal=True):
+        if leaves_out:
+            st.html(markup.note(f"A view without {count}: {some}. Verdict and alarms count all of them.", doubt=True))
+        else:
+            st.html(markup.note(f"This page counts all segments, also those that other pages leave out: {some}."))
+        st.button("Bring them back", key="bring-back", on_click=bring_back)
+    return page if leaves_out else replace(page, view=replace(page.view, without=()))
+
+
+def _asked() -> dict[str, str | list[str]]:
+    """What the address says; `without` may stand there several times."""
+    return {
+        name: st.query_params.get_all(name) if name == "without" else st.query_params[name]
+        for name in NAMES
+        if name in st.query_params
+    }
+
+
 def _write_back(view: View) -> None:
-    wanted = build(view)
+    wanted, stands = build(view), _asked()
     for name in NAMES:
-        if name in wanted and st.query_params.get(name) != wanted[name]:
+        if name in wanted and stands.get(name) != wanted[name]:
             st.query_params[name] = wanted[name]
-        elif name not in wanted and name in st.query_params:
+        elif name not in wanted and name in stands:
             del st.query_params[name]
 
 
@@ -200,22 +234,35 @@ def _controls() -> None:
         if len(known) > 1:
             st.selectbox("Deployment", known, key="deployment", on_change=unpin)
         st.selectbox("Range", list(RANGES), index=list(RANGES).index(_DEFAULT_RANGE), key="range", on_change=unpin)
-        pinned: View = st.session_state.get("pin", View())
+        view = pinned()
         names = [_ALL, *segments]
-        st.session_state["segment"] = pinned.segment if pinned.segment in segments else _ALL
+        st.session_state["segment"] = view.segment if view.segment in segments else _ALL
         st.selectbox("Segment", names, key="segment", on_change=_choose_segment)
+        if len(segments) > 1:
+            st.session_state["without"] = [one for one in view.without if one in segments]
+            st.multiselect(
+                "Without", segments, key="without", on_change=_leave_out, placeholder="no segment", select_all=False
+            )
         st.radio("Times in", ("UTC", "local"), key="zone", horizontal=True)
-        if pinned.window is not None or pinned.incident is not None:
+        if view.window is not None or view.incident is not None:
             st.button("Back to live", on_click=unpin, width="stretch")
 
 
 def _choose_segment() -> None:
     chosen = st.session_state["segment"]
-    pinned: View = st.session_state.get("pin", View())
-    _pin(replace(pinned, segment=None if chosen == _ALL else chosen))
+    pin(replace(pinned(), segment=None if chosen == _ALL else chosen))
 
 
-def _pin(view: View) -> None:
+def _leave_out() -> None:
+    pin(replace(pinned(), without=tuple(st.session_state["without"])))
+
+
+def bring_back() -> None:
+    """All segments again."""
+    pin(replace(pinned(), without=()))
+
+
+def pin(view: View) -> None:
     """The reader's choice counts, and not the address's: that is made to agree before it is read again."""
     st.session_state["pin"], st.session_state["said"] = view, ()
     _write_back(view)

@@ -7,7 +7,7 @@ from dashboard.board import board
 from dashboard.facts import Severity
 from dashboard.handling import acknowledge_button
 from dashboard.links import View
-from dashboard.scene import Scene
+from dashboard.scene import Scene, shares_of
 from dashboard.windows import Window
 
 
@@ -35,7 +35,8 @@ def _words(scene: Scene) -> None:
         )
     else:
         events = [] if found.incident is None else data.history(page.key, found.incident.id)[0]
-        told = wording.details(found, scene.shares, facts.newest_answer(events), now=page.now, clock=page.clock)
+        shares = scene.shares if not scene.without else shares_of(page, stands, scene.since, scene.until)
+        told = wording.details(found, shares, facts.newest_answer(events), now=page.now, clock=page.clock)
     others = sum(one.resolved_at is None for one in stands.incidents if one != found.incident)
     if others and found.incident is not None:
         told = [*told, f"{others} more {'incident is' if others == 1 else 'incidents are'} open"]

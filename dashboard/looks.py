@@ -13,7 +13,7 @@ from dashboard.frame import Page
 from dashboard.normal import at_least, shape
 from dashboard.scene import PAST, Scene
 from dashboard.times import rarity
-from dashboard.windows import MINUTE, live
+from dashboard.windows import MINUTE, Window, coarse, live
 from pipeline.shift.folding import POOLED
 from pipeline.storage.sample_pages import Picture
 
@@ -23,8 +23,7 @@ _PICTURES = 4
 def pictures(scene: Scene) -> None:
     """Four of what was flagged since the onset, over four normal ones of before: the same camera, if there is one."""
     page, stands = scene.page, scene.stands
-    keys = (stands.segment_keys[scene.segment],) if scene.segment else tuple(stands.segments)
-    of = scene.segment or "all segments"
+    keys, of = scene.shown, scene.segment or ("all segments" if not scene.without else scene.whole)
     odd = data.pictures(
         page.key, stands.deployment.id, scene.since, scene.until, keys, True, "strangest", 10 * _PICTURES
     )
@@ -34,7 +33,7 @@ def pictures(scene: Scene) -> None:
     since = page.clock.short(scene.since, page.now)
     st.html(markup.heading(f"Unusual since {since}", of))
     if odd:
-        st.html(markup.pictures([thumb(scene, one) for one in _typical(odd)]))
+        st.html(markup.pictures([thumb(scene, one) for one in typical(odd)]))
     else:
         st.html(markup.note("No flagged image of this time is kept."))
     if not usual:  # the window begins with the first images
@@ -51,15 +50,13 @@ def pictures(scene: Scene) -> None:
 def histogram(scene: Scene) -> None:
     """Scores since the onset over those of the reference."""
     page, stands = scene.page, scene.stands
-    key = POOLED if scene.segment is None else stands.segment_keys[scene.segment]
-    level = data.coarse(scene.since, scene.until)
-    found = data.sums(
-        page.key, stands.deployment.id, stands.deployment.reference_id, key, scene.since, scene.until, level
-    )
+    level = coarse(Window(scene.since, scene.until), stands.oldest)
+    own = page.key, stands.deployment.id, stands.deployment.reference_id
+    found = data.sums(*own, scene.key, scene.since, scene.until, level, scene.without)
     fine = data.fine_histogram(found)
     n = sum(sums.n for _, sums in found)
     since = page.clock.short(scene.since, page.now)
-    st.html(markup.heading(f"Scores since {since}, {scene.segment or 'all traffic'}", f"n {n:,}; grey = reference"))
+    st.html(markup.heading(f"Scores since {since}, {scene.name}", f"n {n:,}; grey = reference"))
     if fine is None or n < FEW:
         st.html(markup.note(f"n = {n}, too few to draw."))
         return
@@ -97,7 +94,7 @@ def signals(scene: Scene) -> None:
     )
 
 
-def _typical(found: Sequence[Picture]) -> list[Picture]:
+def typical(found: Sequence[Picture]) -> list[Picture]:
     """Four from the strangest to the least strange: the ten worst would be the odd ones of the odd."""
     at = np.linspace(0, len(found) - 1, min(_PICTURES, len(found))).round().astype(int)
     return [found[i] for i in at]

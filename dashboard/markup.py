@@ -61,9 +61,14 @@ def pictures(thumbs: Sequence[Thumb], *, across: int = 4) -> str:
     """So many in a row, captioned; on a phone four at most."""
     return (
         f'<div class="ow ow-pictures{" one" if across == 1 else ""}" style="--across:{across}">'
-        + "".join(map(_figure, thumbs))
+        + figures(thumbs)
         + "</div>"
     )
+
+
+def figures(thumbs: Iterable[Thumb]) -> str:
+    """Pictures with their captions, one after another."""
+    return "".join(map(_figure, thumbs))
 
 
 def bars(rows: Iterable[tuple[str, float, float, str, bool]]) -> str:

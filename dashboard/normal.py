@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.records import Ints, Reference
+from pipeline.records import Float64s, Ints, Reference
 from pipeline.shift.baseline import Baseline
 from pipeline.shift.histogram import FINE_BINS, bin_of
 from pipeline.shift.hours import hour_of
+from pipeline.shift.threshold import conformal_rank
 
 _CHANCE = 1.96  # standard deviations: 95 % of buckets
 
@@ -63,6 +64,28 @@ def shape(reference: Reference, fine: Ints, *, bins: int = 44) -> Shape:
 def at_least(reference: Reference, score: float) -> int:
     """How many of the reference's n scores reach this one."""
     return reference.n - int(np.searchsorted(reference.scores, score, side="left"))
+
+
+def threshold_at(reference: Reference, rate: float) -> float:
+    """The threshold that flags that share of normal images, by the rank that calibration takes."""
+    return float(reference.scores[min(max(conformal_rank(reference.n, rate), 1), reference.n) - 1])
+
+
+def rank_of(reference: Reference, threshold: float) -> float:
+    """The share of the reference's images beyond a threshold."""
+    return 1.0 - int(np.searchsorted(reference.scores, threshold, side="right")) / reference.n
+
+
+def beyond(fine: Ints, edges: Float64s, threshold: float) -> Float64s:
+    """How many images (t,) of fine histograms (t, 256) lie beyond a threshold; even within the bin that it cuts, but
+    for both open ends, which count as a whole."""
+    at = int(np.searchsorted(edges, threshold, side="left"))
+    found: Float64s = fine[:, at + 1 :].sum(axis=1, dtype=np.float64)
+    if at == 0:
+        found += fine[:, 0] * (threshold < edges[0])
+    elif at < len(edges):
+        found += fine[:, at] * (edges[at] - threshold) / (edges[at] - edges[at - 1])
+    return found
 
 
 def _shares(counts: Ints, starts: Ints, last: int) -> list[float]:

@@ -24,14 +24,14 @@ def line(scene: Scene, *, phone: bool = False, began: str = "began") -> None:
     """The share of unusual images in the window, of the segment in view beside all traffic."""
     page = scene.page
     window = live(timedelta(hours=6), page.now) if phone and page.is_live else page.window
-    key = POOLED if scene.segment is None else scene.stands.segment_keys[scene.segment]
-    counted = data.totals(page.key, scene.stands.deployment.id, *window).get(key)
+    key, left_out = scene.key, scene.without
+    counted = data.totals(page.key, scene.stands.deployment.id, *window, without=left_out).get(key)
     rate = 0.0 if counted is None else counted.n / (window.length / MINUTE)
     how = cut(window, scene.stands.oldest, rate=rate)
-    found = data.buckets(page.key, scene.stands, window, how, tuple({key, POOLED}))
+    found = data.buckets(page.key, scene.stands, window, how, tuple({key, POOLED}), left_out)
     points = _points(scene, [one for one in found if one.segment_id == key], found, window, how)
-    name = scene.segment or "all traffic"
-    every = "all traffic" if scene.segment else None
+    name = scene.name
+    every = scene.whole if scene.segment else None
     normal = next((one.normal for one in scene.shares if one.segment == scene.segment), None)
     usual = "normal" if normal is None else f"normal {percent(normal)}"
     if not found:
@@ -40,7 +40,7 @@ def line(scene: Scene, *, phone: bool = False, began: str = "began") -> None:
         return
     banded = any(one.low is not None for one in points)
     band = f", band = lowest to highest {ticks(how.level)}" if banded else ""
-    legend = "; grey line = all traffic" if phone and scene.segment else ""
+    legend = f"; grey line = {scene.whole}" if phone and scene.segment else ""
     st.html(
         markup.heading(
             f"Unusual images, {name}",
@@ -64,6 +64,14 @@ def line(scene: Scene, *, phone: bool = False, began: str = "began") -> None:
         margins=(38, 0) if phone else charts.MARGINS,
     )
     frame.chart(spec, "line-phone" if phone else "line")
+
+
+def few(scene: Scene) -> None:
+    """Says so, where the window has some images, and no share of them means anything."""
+    page = scene.page
+    counted = data.totals(page.key, scene.stands.deployment.id, *page.window, without=scene.without).get(scene.key)
+    if counted is not None and counted.n < FEW:
+        st.html(markup.note(f"n = {counted.n} in this window, too few to judge."))
 
 
 def strip(scene: Scene) -> None:

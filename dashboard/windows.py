@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from pipeline.shift.folding import LEVELS, floor
+from pipeline.shift.folding import LEVELS, floor, reaching
 
 #: What a chart can show and a reader can see.
 MOST_POINTS = 320
@@ -68,16 +68,20 @@ def cut(
     `oldest` says where each stored level begins; a level that begins after the window is not enough.
     """
     minutes = window.length / MINUTE
-    first = min(oldest.values(), default=window.start)
-    stored = [
-        level for level in LEVELS if level in oldest and oldest[level] <= max(window.start, first) + level * MINUTE
-    ]
-    usable = stored or [LEVELS[0]]
+    usable = reaching(window.start, oldest) or [LEVELS[0]]
     enough = min(_ENOUGH / rate if rate else math.inf, minutes / _FEWEST_POINTS)
-    width = next((w for w in _WIDTHS if minutes / w <= most and w >= max(usable[0], 0.7 * enough)), _WIDTHS[-1])
+    weeks = _WIDTHS[-1] * max(1, math.ceil(minutes / most / _WIDTHS[-1]))  # of a link that asks for a century
+    width = next((w for w in _WIDTHS if minutes / w <= most and w >= max(usable[0], 0.7 * enough)), weeks)
     whole = [level for level in usable if width % level == 0 and level <= width] or [usable[0]]
     finer = [level for level in whole if level < width]
     return Cut(width, max(finer) if band and finer else max(whole))
+
+
+def coarse(window: Window, oldest: Mapping[int, datetime]) -> int:
+    """The coarsest level of which a window has 60 ticks, so that its ends are right to 2 %; of old windows, for which
+    no such ticks are kept, the finest that is."""
+    finest = next(iter(reaching(window.start, oldest)), LEVELS[0])
+    return max(finest, max((level for level in LEVELS if window.length / MINUTE / level >= 60), default=LEVELS[0]))
 
 
 def aligned(window: Window, minutes: int) -> Window:

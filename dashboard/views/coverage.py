@@ -28,7 +28,7 @@ _LISTED = 12
 
 def show() -> None:
     """The page."""
-    frame.show(draw)
+    frame.show(draw, leaves_out=False)
 
 
 def draw(page: Page) -> None:
@@ -38,12 +38,12 @@ def draw(page: Page) -> None:
     found = _found(scene)
     st.html(markup.title(_headline(scene, found), _said(scene, found)))
     if POOLED not in found.totals:
-        st.html(
-            markup.empty(
-                "The support of no image is known in this window.",
-                ("A worker stores it where the reference keeps images, as oodwatch calibrate makes it.",),
-            )
-        )
+        counted = data.totals(page.key, scene.stands.deployment.id, *found.window)
+        said = ("A worker stores it where the reference keeps images, as oodwatch calibrate makes it.",)
+        if POOLED in counted:
+            st.html(markup.empty("The support of no image is known in this window.", said))
+        else:
+            st.html(markup.empty("No image was scored in this window.", ("Choose a longer range.",)))
         _command(page, found.window)
         return
     with st.container(key="body"):
@@ -107,6 +107,8 @@ def _found(scene: Scene) -> _Found:
 def _headline(scene: Scene, found: _Found) -> str:
     if POOLED not in found.totals:
         return "Coverage"
+    if (n := found.totals[POOLED].n) < FEW:
+        return f"n = {n}, too few to say what is new and what is gone"
     new = [scene.stands.segments[one] for one in found.new() if one in scene.stands.segments]
     gone = found.gone()
     told = []

@@ -1,5 +1,6 @@
 """Incidents: what is open and what was, one at a time: against its limits, why, what happened, who was told."""
 
+from functools import partial
 from html import escape
 from typing import Any
 
@@ -21,7 +22,7 @@ _SIGNS = {"shift": "◇", "warning": "◆", "critical": "▲", "error": "☒", "
 
 def show() -> None:
     """The page."""
-    frame.show(draw)
+    frame.show(draw, leaves_out=False)
 
 
 def draw(page: Page) -> None:
@@ -74,6 +75,7 @@ def _detail(scene: Scene, incident: IncidentLine) -> None:
     answer = facts.newest_answer(events)
     left, right = st.columns([8, 4])
     with left:
+        trends.few(scene)
         with st.container(key="wide"):
             trends.line(scene)
         with st.container(key="phone"):
@@ -87,6 +89,20 @@ def _detail(scene: Scene, incident: IncidentLine) -> None:
         _causes(answer)
         looks.pictures(scene)
         looks.histogram(scene)
+        _save(incident)
+
+
+def _save(incident: IncidentLine) -> None:
+    st.download_button(
+        "Save the evidence",
+        data=partial(data.evidence, incident.id, pictures=True),
+        file_name=f"incident-{incident.id}.zip",
+        mime="application/zip",
+        help="A zip that opens offline: this page, its figures, events and samples.",
+        key="evidence",
+        on_click="ignore",
+        width="stretch",
+    )
 
 
 def _causes(answer: dict[str, Any]) -> None:

@@ -25,6 +25,7 @@ def draw(page: Page) -> None:
     with st.container(key="body"):
         left, right = st.columns([8, 4])
         with left:
+            trends.few(scene)
             with st.container(key="wide"):
                 trends.line(scene)
                 trends.strip(scene)

@@ -16,7 +16,7 @@ _DEAD = 12
 
 def show() -> None:
     """The page."""
-    frame.show(draw)
+    frame.show(draw, leaves_out=False)
 
 
 def draw(page: Page) -> None:

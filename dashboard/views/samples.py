@@ -2,6 +2,7 @@
 
 import csv
 import io
+from dataclasses import replace
 from html import escape
 
 import numpy as np
@@ -32,14 +33,14 @@ def draw(page: Page) -> None:
     trust_strip(page, scene.trusted)
     chosen = st.segmented_control("Show", _KINDS, default=_KINDS[0], key="kind", label_visibility="collapsed")
     kind = chosen or _KINDS[0]
-    where = page.view.segment or "all segments"
+    where = page.view.segment or ("all segments" if not scene.without else scene.whole)
     if kind == "reference":
         _reference(scene)
         return
     found = _found(scene, kind)
     st.html(markup.heading(f"{kind.capitalize()}, {where}", f"{len(found)} of what is kept; {page.clock.name}"))
     if not found:
-        st.html(markup.empty("No such sample is kept in this window.", ("Choose a longer range, or another segment.",)))
+        _none(scene)
         return
     with st.container(key="body"):
         left, closer = st.columns([8, 4])
@@ -57,10 +58,24 @@ def draw(page: Page) -> None:
         st.html(markup.pictures(numbered, across=6))
 
 
+def _none(scene: Scene) -> None:
+    page, key = scene.page, replace(scene, segment=scene.page.view.segment).key
+    counted = data.totals(page.key, scene.stands.deployment.id, *page.window, without=scene.without).get(key)
+    if counted is None:
+        st.html(markup.empty("No image was scored in this window.", ("Choose a longer range, or another segment.",)))
+        return
+    images = f"{counted.n:,} image{' was' if counted.n == 1 else 's were'} scored"
+    st.html(
+        markup.empty(
+            "No such sample is kept in this window.",
+            (f"{images} in it: choose a longer range, another segment or another kind of sample.",),
+        )
+    )
+
+
 def _found(scene: Scene, kind: str) -> list[Picture]:
     page, stands = scene.page, scene.stands
-    segment = page.view.segment
-    keys = (stands.segment_keys[segment],) if segment else tuple(stands.segments)
+    keys = replace(scene, segment=page.view.segment).shown
     return data.pictures(
         page.key,
         stands.deployment.id,

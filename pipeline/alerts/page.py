@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-_SIGNALS = {
+SIGNALS = {
     "fraction": "unusual images",
     "histogram": "scores",
     "low": "too few unusual images",
@@ -28,7 +28,7 @@ _SHOWN_CAUSES = 3
 def headline(payload: Mapping[str, Any]) -> str:
     """One sentence: what, where, since when, how much against normal, likely why."""
     lead = payload["alert"] or {}
-    what = _SIGNALS.get(lead.get("signal", ""), lead.get("signal") or "incident")
+    what = SIGNALS.get(lead.get("signal", ""), lead.get("signal") or "incident")
     where = f" on {lead['segment']}" if lead.get("segment") else ""
     said = [f"{_state(payload)}: {what}{where} since {_clock(payload['onset'])}"]
     if payload["value"] is not None:
@@ -57,7 +57,7 @@ def _lines(payload: Mapping[str, Any]) -> Iterator[str]:
     yield f"  model {payload['model']}, reference {payload['reference']}{_baseline(payload)}"
     for alert in payload["alerts"]:
         where = alert["segment"] or "all traffic"
-        yield f"  {alert['state']}: {_SIGNALS.get(alert['signal'], alert['signal'])} of {where}, since {alert['onset']}"
+        yield f"  {alert['state']}: {SIGNALS.get(alert['signal'], alert['signal'])} of {where}, since {alert['onset']}"
     yield from _where(payload)
     yield from _why(payload)
     yield from _matters(payload["matters"])

@@ -7,8 +7,10 @@ from pipeline.alerts.answer import payload
 from pipeline.alerts.incident import Event
 from pipeline.assembly.detecting import thresholds_of
 from pipeline.assembly.parts import existing_database
+from pipeline.reports.bundle import bundle
 from pipeline.settings import Settings
 from pipeline.stages.answering import Composer
+from pipeline.stages.bundling import gather
 from pipeline.storage.engine import reading
 from pipeline.storage.told import read_incident
 
@@ -31,3 +33,10 @@ def why(settings: Settings, incident_id: int | None) -> dict[str, Any]:
         if event is None:
             event = Event(incident.id, None, None, now, "note", None, None, "oodwatch", "")
         return payload(composer.answer(conn, deployment, incident, replace(event, at=now)), event, event_id)
+
+
+def evidence(settings: Settings, incident_id: int | None, *, pictures: bool) -> bytes:
+    """The same incident with all that is stored of it, as a zip. Raises UsageError where there is none."""
+    composer = composer_of(settings)
+    with existing_database(settings) as engine, reading(engine).connect() as conn:
+        return bundle(gather(conn, composer, incident_id, now=settings.clock.now(), pictures=pictures))

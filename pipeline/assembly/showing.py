@@ -33,6 +33,7 @@ def show_dashboard(settings: Settings, *, explains: bool, say: Callable[[str], N
         silent_after=SILENT_AFTER * settings.clock.factor,
         stale_after=settings.clock.lasting(60 * chosen.stale_minutes),
         refresh_s=chosen.refresh_seconds,
+        url=settings.alerts.dashboard_url,
         user_header=chosen.user_header,
         actions=Operator(settings),
         explainer=f"http://{settings.explain.address}:{settings.explain.port}",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipeline.cli.files import written_whole
 from pipeline.cli.output import Database, Deployment, Json, note, print_json, print_lines, progress_bar
 from pipeline.errors import UsageError
 
@@ -23,20 +24,32 @@ def why(
         int | None, typer.Argument(metavar="ID", help="Default: the newest that is open, else the newest.")
     ] = None,
     database: Database = None,
+    bundle: Annotated[
+        Path | None, typer.Option("--bundle", metavar="FILE.zip", help="Also write the evidence: it opens offline.")
+    ] = None,
+    pictures: Annotated[bool, typer.Option(help="Of images, in the bundle.")] = True,
     as_json: Json = False,
 ) -> None:
     """Answer a page: what, since when, where, why, whether it matters, and whether it can be trusted.
 
     Causes are ranked by stored evidence: image properties, repeats, classes,
-    scores, versions, marks. With --json the payload that webhooks get.
+    scores, versions, marks. With --json the payload that webhooks get. With
+    --bundle the incident as a page, its series, events and samples in a zip.
 
-    Example: oodwatch why 7
+    Example: oodwatch why 7 --bundle incident-7.zip
     """
     from pipeline.alerts.page import page
+    from pipeline.assembly.answering import evidence
     from pipeline.assembly.answering import why as answer
     from pipeline.assembly.parts import settings_from
 
-    payload = answer(settings_from(database=database), incident)
+    settings = settings_from(database=database)
+    payload = answer(settings, incident)
+    if bundle is not None:
+        packed = evidence(settings, payload["incident"], pictures=pictures)
+        with written_whole(bundle, "choose another place with --bundle") as partial:
+            partial.write_bytes(packed)
+        note(f"wrote {len(packed):,} bytes to {bundle}")
     if as_json:
         print_json(payload)
     else:

@@ -60,6 +60,18 @@ def floor(at: datetime, minutes: int) -> datetime:
     return at - (at - _EPOCH) % timedelta(minutes=minutes)
 
 
+def reaching(start: datetime, oldest: Mapping[int, datetime]) -> list[int]:
+    """Levels, finest first, whose ticks reach back to `start`, or else as far back as anything is stored.
+
+    `oldest` says where each stored level begins: finer ones are deleted sooner. A coarse tick begins before its first
+    image does, which is no sign that finer ticks of that time were deleted.
+    """
+    begun = min((at + timedelta(minutes=minutes) for minutes, at in oldest.items()), default=start)
+    return [
+        level for level in LEVELS if level in oldest and oldest[level] <= max(start + timedelta(minutes=level), begun)
+    ]
+
+
 def completeness(
     streams: Sequence[StreamClock], *, now: datetime, idle: timedelta, lateness: timedelta
 ) -> Completeness | None:

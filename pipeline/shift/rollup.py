@@ -146,6 +146,16 @@ def merge(left: RollUp, right: RollUp) -> RollUp:
     return RollUp(**merged)  # type: ignore[arg-type]
 
 
+def without(whole: RollUp, part: RollUp) -> RollUp:
+    """The roll-up of what is in `whole` and not in `part`, which it contains; its sums over features are unknown."""
+    left = {
+        field.name: getattr(whole, field.name) - getattr(part, field.name)
+        for field in fields(RollUp)
+        if not field.name.startswith("z_")
+    }
+    return RollUp(**left)
+
+
 def encode(rollup: RollUp) -> bytes:
     """Little-endian and sparse: counts as LEB128 varints, floats as float64.
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Select, select
 
 from pipeline.storage.bulk import insert_many
 from pipeline.storage.partitions import day_of, ensure_days
@@ -121,7 +121,33 @@ def exported_scores(
     end: datetime | None = None,
 ) -> Iterator[ExportedScore]:
     """All scored images with start <= event time < end, by stream and offset, in constant memory."""
+    statement = _exported(start, end).order_by(ScoreRow.stream_id, ScoreRow.offset)
+    if deployment is not None:
+        statement = statement.where(DeploymentRow.name == deployment)
+    for row in conn.execution_options(yield_per=10_000).execute(statement):
+        yield _as_exported(tuple(row))
+
+
+def flagged_scores(
+    conn: Connection, deployment: str, start: datetime, end: datetime, *, segments: Sequence[int], limit: int
+) -> list[ExportedScore]:
+    """The newest `limit` flagged images of these segments with start <= event time < end; drills are left out."""
     statement = (
+        _exported(start, end)
+        .where(
+            DeploymentRow.name == deployment,
+            ScoreRow.is_ood.in_([True]),
+            ScoreRow.drill.in_([False]),
+            ScoreRow.segment_id.in_(segments),
+        )
+        .order_by(ScoreRow.event_time.desc(), ScoreRow.stream_id, ScoreRow.offset)
+        .limit(limit)
+    )
+    return [_as_exported(tuple(row)) for row in conn.execute(statement)]
+
+
+def _exported(start: datetime | None, end: datetime | None) -> Select[*tuple[Any, ...]]:
+    statement: Select[*tuple[Any, ...]] = (
         select(
             DeploymentRow.name,
             StreamRow.topic,
@@ -146,17 +172,14 @@ def exported_scores(
         .join(DeploymentRow, DeploymentRow.id == StreamRow.deployment_id)
         .join(SegmentRow, SegmentRow.id == ScoreRow.segment_id)
         .join(ReferenceRow, ReferenceRow.id == ScoreRow.reference_id)
-        .order_by(ScoreRow.stream_id, ScoreRow.offset)
     )
-    if deployment is not None:
-        statement = statement.where(DeploymentRow.name == deployment)
     if start is not None:
         statement = statement.where(ScoreRow.event_time >= start)
-    if end is not None:
-        statement = statement.where(ScoreRow.event_time < end)
-    for row in conn.execution_options(yield_per=10_000).execute(statement):
-        values: tuple[Any, ...] = tuple(row)
-        yield ExportedScore(*(*values[:14], values[14].hex(), *values[15:]))
+    return statement if end is None else statement.where(ScoreRow.event_time < end)
+
+
+def _as_exported(values: tuple[Any, ...]) -> ExportedScore:
+    return ExportedScore(*(*values[:14], values[14].hex(), *values[15:]))
 
 
 def dead_letters(

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import BigInteger, Connection, Double, case, cast, func, select, type_coerce
+from sqlalchemy import BigInteger, Connection, Double, and_, case, cast, func, literal, or_, select, type_coerce
 
 from pipeline.shift.folding import LEVELS, POOLED
 from pipeline.shift.rollup import RollUp, decode
@@ -52,16 +52,19 @@ def read_buckets(
     spans: Sequence[tuple[int, datetime, datetime]],
     width: timedelta,
     segments: Sequence[int] | None,
+    without: Sequence[int] = (),
 ) -> list[Bucket]:
     """Buckets by segment and start, of one or all segments, of all these references together.
 
     Args:
         spans: (minutes, start, end) of the levels to read, of which none overlap.
         segments: keys, `POOLED` for all traffic; None: every segment, and not all traffic.
+        without: segments that are left out of all traffic, and of what is read.
     """
     found: dict[tuple[int, datetime], Bucket] = {}
     for minutes, start, end in spans:
-        for bucket in _read_span(conn, deployment_id, references, minutes, (start, end), width, segments):
+        span = minutes, start, end
+        for bucket in _read_span(conn, deployment_id, references, span, width, segments, without):
             key = bucket.segment_id, bucket.start
             found[key] = bucket if key not in found else _joined(found[key], bucket)
     return [found[key] for key in sorted(found)]
@@ -136,38 +139,59 @@ def _read_span(
     conn: Connection,
     deployment_id: int,
     references: Sequence[int],
-    minutes: int,
-    window: tuple[datetime, datetime],
+    span: tuple[int, datetime, datetime],
     width: timedelta,
     segments: Sequence[int] | None,
+    without: Sequence[int],
 ) -> list[Bucket]:
-    at = type_coerce(TickRow.start, BigInteger) // (width // MICROSECOND)
-    share = case((TickRow.n > 0, cast(TickRow.flags, Double) / TickRow.n))
+    minutes, start, end = span
+    left_out = TickRow.segment_id.in_(without)
     chosen = TickRow.segment_id != POOLED if segments is None else TickRow.segment_id.in_(segments)
-    statement = (
+    if without and segments is not None and POOLED in segments:
+        chosen = or_(chosen, left_out)
+    elif without:
+        chosen = and_(chosen, TickRow.segment_id.not_in(without))
+    # What is left out is counted against all traffic, tick by tick: the lowest and highest tick are those of the rest.
+    sign = case((left_out, -1), else_=1) if without else literal(1)
+    key = case((left_out, POOLED), else_=TickRow.segment_id) if without else TickRow.segment_id
+    tick = (
         select(
-            TickRow.segment_id,
-            at.label("bucket"),
-            func.sum(TickRow.n).label("n"),
-            func.sum(TickRow.flags).label("flags"),
-            func.min(share).label("low"),
-            func.max(share).label("high"),
-            func.sum(TickRow.repeats).label("repeats"),
+            key.label("segment_id"),
+            type_coerce(TickRow.start, BigInteger).label("start"),
+            func.sum(sign * TickRow.n).label("n"),
+            func.sum(sign * TickRow.flags).label("flags"),
+            func.sum(sign * TickRow.repeats).label("repeats"),
         )
         .where(
             TickRow.deployment_id == deployment_id,
             TickRow.reference_id.in_(references),
             TickRow.minutes == minutes,
             chosen,
-            TickRow.start >= window[0],
-            TickRow.start < window[1],
+            TickRow.start >= start,
+            TickRow.start < end,
             TickRow.n > 0,
         )
-        .group_by(TickRow.segment_id, at)
+        .group_by(key, TickRow.start)
+        .subquery()
+    )
+    at = tick.c.start // (width // MICROSECOND)
+    share = cast(tick.c.flags, Double) / tick.c.n
+    statement = (
+        select(
+            tick.c.segment_id,
+            at.label("bucket"),
+            func.sum(tick.c.n).label("n"),
+            func.sum(tick.c.flags).label("flags"),
+            func.min(share).label("low"),
+            func.max(share).label("high"),
+            func.sum(tick.c.repeats).label("repeats"),
+        )
+        .where(tick.c.n > 0)
+        .group_by(tick.c.segment_id, at)
     )
     return [
         Bucket(
-            row.segment_id,
+            int(row.segment_id),
             from_microseconds(int(row.bucket) * (width // MICROSECOND)),
             int(row.n),
             int(row.flags),

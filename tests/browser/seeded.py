@@ -56,7 +56,7 @@ class Seeded:
 def seed(url: str, *, state: State = "incident", hours: int = 24) -> Seeded:
     """Fill the empty database."""
     engine = open_database(url)
-    reference = _reference()
+    reference = reference_of_seed()
     with engine.begin() as conn:
         reference_id = save_reference(conn, reference)
         deployment_id = ensure_deployment(
@@ -74,7 +74,8 @@ def seed(url: str, *, state: State = "incident", hours: int = 24) -> Seeded:
     return Seeded(deployment_id, reference_id, incident_id)
 
 
-def _reference() -> Reference:
+def reference_of_seed() -> Reference:
+    """What was taken for normal."""
     rng = np.random.default_rng(1)
     n, alpha = 2_400, 0.02
     scores = np.sort(rng.normal(-12.4, 1.9, n) + 0.6 * rng.gamma(1.2, 1.0, n))
@@ -185,7 +186,7 @@ def _write_ticks(
             if not n:
                 continue
             foggy = state == "incident" and name == FOGGY and at >= ONSET
-            sums = _sums(rng, n, reference, foggy=foggy, own=own)
+            sums = sums_of(rng, n, reference, foggy=foggy, own=own)
             ticks[TickKey(at, 1, reference_id, segments[name])] = StoredTick(sums, 0)
             pooled = sums if pooled is None else merge(pooled, sums)
         if pooled is not None:
@@ -211,7 +212,8 @@ def _daylight(at: datetime) -> float:
     return 1.0 + 0.9 * float(np.sin((at.hour + at.minute / 60 - 8) / 24 * 2 * np.pi))
 
 
-def _sums(rng: np.random.Generator, n: int, reference: Reference, *, foggy: bool, own: Float64s) -> RollUp:
+def sums_of(rng: np.random.Generator, n: int, reference: Reference, *, foggy: bool, own: Float64s) -> RollUp:
+    """A minute of a camera; `own`: supports to draw from."""
     scores = _scores(rng, n, foggy)
     support = rng.choice(own, n)
     support[scores > -7.5] *= 0.1 if foggy else 1.0
@@ -252,7 +254,7 @@ def _write_samples(
 ) -> None:
     deployment_id, reference_id = keys
     rng = np.random.default_rng(3)
-    reference = _reference()
+    reference = reference_of_seed()
     kept = np.stack([image.projected for image in reference.images]).astype(np.float64)
     ball = radius(kept)
     scores: list[NewScore] = []
@@ -332,7 +334,7 @@ def _write_baseline(engine: Engine, deployment_id: int, reference_id: int) -> No
         days=14,
         revoked_at=None,
         revoked_by=None,
-        summary={"images": 911_204},
+        summary={"images": 911_204, "share": 0.0198},
     )
     with engine.begin() as conn:
         accepted = Baseline(14, normal(0.024), {name: normal(0.026) for name in CAMERAS})

@@ -61,6 +61,30 @@ def test_a_pinned_window_survives_other_pages_until_the_reader_goes_back_to_live
     assert "from=" not in visit.page.url
 
 
+def test_a_view_without_a_segment_goes_along_to_other_pages_and_is_saved_as_one_page(visit: Visit) -> None:
+    visit.go(f"/explore?{PINNED}&against=1795460400000-1795474800000")
+    chooser = visit.page.get_by_test_id("stSidebar").get_by_label("Without")
+    chooser.click()
+    visit.page.get_by_role("option", name="tunnel").click()
+    visit.page.keyboard.press("Escape")
+    expect(visit.page.get_by_text("A view without 1 segment: tunnel.")).to_be_visible()
+    expect(visit.page.get_by_role("heading", name="all but 1 segment").first).to_be_visible()
+    visit.settle()
+    with visit.page.expect_download() as saving:
+        visit.page.get_by_role("button", name="Save as one page").click()
+    saved = saving.value.path().read_text()
+    assert "Left out: tunnel" in saved
+    assert "2026-11-24 00:49 to 2026-11-24 03:00 UTC against 2026-11-23 19:00 to 2026-11-23 23:00 UTC" in saved
+    assert "://" not in saved.replace("http://www.w3.org/2000/svg", "")
+    visit.page.get_by_test_id("stSidebarNav").get_by_text("Models", exact=True).click()
+    expect(visit.page.get_by_role("heading", name="What if the threshold were another? all but 1")).to_be_visible()
+    visit.settle()
+    assert "without=tunnel" in visit.page.url
+    visit.page.get_by_role("button", name="Bring them back").click()
+    expect(visit.page.get_by_text("A view without")).not_to_be_visible()
+    assert "without=" not in visit.page.url
+
+
 @pytest.mark.screen(viewport=PHONE)
 def test_on_a_phone_the_answer_comes_before_the_charts_and_nothing_is_cut_off(visit: Visit) -> None:
     visit.go("/")

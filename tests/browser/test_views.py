@@ -2,11 +2,13 @@
 
 import io
 import sys
+import zipfile
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import streamlit as st
 from sqlalchemy import Engine, delete, select, update
@@ -14,16 +16,19 @@ from sqlalchemy.exc import DBAPIError
 from streamlit.testing.v1 import AppTest
 
 import dashboard
+from dashboard import data, saving
 from dashboard.board import Board, board, give
-from dashboard.windows import to_ms
+from dashboard.windows import Window, to_ms
 from pipeline.errors import RefusedError
+from pipeline.shift.folding import POOLED, TickKey
 from pipeline.storage.engine import make_engine, open_database
 from pipeline.storage.migrations.run import upgrade
 from pipeline.storage.model_events import PROMOTED, add_event
 from pipeline.storage.packages import RegisteredPackage, save_package
 from pipeline.storage.read_only import open_read_only
 from pipeline.storage.schema import DeploymentRow, SegmentRow, StreamRow, TickRow
-from tests.browser.seeded import CAMERAS, FOGGY, NOW, ONSET, seed
+from pipeline.storage.ticks import StoredTick, put_ticks
+from tests.browser.seeded import CAMERAS, FOGGY, NOW, ONSET, reference_of_seed, seed, sums_of
 from tests.services.postgres import Postgres
 
 APP = Path(dashboard.__file__).with_name("app.py")
@@ -186,30 +191,160 @@ def test_a_database_of_another_revision_names_the_cure(url: str, serve: Any) -> 
     assert "run `oodwatch migrate`" in words(run())
 
 
-@pytest.mark.parametrize("page", ["overview", "explore"])
-@pytest.mark.parametrize(
-    ("query", "said"),
-    [
-        ({"from": "rubbish", "to": "1"}, "is no time in milliseconds"),
-        ({"from": "1795999999000", "to": "1796999999000"}, "begins in the future"),
-        ({"segment": "gone"}, "There is no segment “gone” here"),
-        ({"incident": "4711"}, "There is no incident 4711 here"),
-    ],
-)
-def test_a_bad_link_shows_a_page_and_says_what_was_wrong(
-    page: str, query: dict[str, str], said: str, url: str, serve: Any
-) -> None:
+BAD = {
+    "rubbish": ({"from": "rubbish", "to": "1"}, "“rubbish” is no time in milliseconds"),
+    "inverted": ({"from": "1795489200000", "to": "1795481340000"}, "window ends before it begins"),
+    "future": ({"from": "1795999999000", "to": "1796999999000"}, "window begins in the future"),
+}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_bad_link_shows_a_page_and_says_all_that_was_wrong(page: str, url: str, serve: Any) -> None:
     serve(url)
-    shown = words(run(page, **query))
-    assert said in shown
+    kind = list(BAD)[PAGES.index(page) % len(BAD)]
+    window, said = BAD[kind]
+    shown = words(run(page, **window, segment="gone", incident="4711", without="lost", against="never"))
+    for message in (
+        said,
+        "There is no segment “gone” here",
+        "There is no incident 4711 here",
+        "There is no segment “lost” here that could be left out",
+        "against=“never” is no window",
+    ):
+        assert message in shown
     assert "This page has a fault" not in shown
 
 
-def test_a_window_without_an_image_is_said_and_the_nearest_one_offered(url: str, serve: Any) -> None:
+NONE = "No image was scored in this window."
+SMALL = {  # what each page says of no image, and of three
+    "overview": (NONE, "n = 3 in this window, too few to judge."),
+    "incidents": (NONE, "n = 3 in this window, too few to judge."),
+    "explore": (NONE, "n = 3, too few to judge."),
+    "samples": (NONE, "3 images were scored in it"),
+    "coverage": (NONE, "n = 3, too few to say what is new and what is gone"),
+    "models": (
+        "No image was scored in this window under this reference.",
+        "n = 3, too few to judge another threshold.",
+    ),
+    "pipeline": ("Newest result 18 s old", "Newest result 18 s old"),
+}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_windows_of_no_image_and_of_three_are_said_to_be_so_on_every_page(page: str, url: str, serve: Any) -> None:
+    lonely = NOW - timedelta(hours=30)
+    three(url, lonely)
     serve(url)
-    start = ONSET - timedelta(days=60)
-    query = {"from": str(to_ms(start)), "to": str(to_ms(start + timedelta(hours=1)))}
-    assert "No image was scored in this window." in words(run("explore", **query))
+    for said, begin in zip(SMALL[page], (lonely - timedelta(hours=5), lonely - timedelta(minutes=10)), strict=True):
+        query = {"from": str(to_ms(begin)), "to": str(to_ms(begin + timedelta(minutes=30)))}
+        shown = words(run(page, **query))
+        assert said in shown
+        assert "n = 0, too few to judge" not in shown  # of what is wrong now
+        assert "This page has a fault" not in shown
+
+
+def three(url: str, at: datetime) -> None:
+    """Three images of one camera in a minute of their own."""
+    basis, engine = reference_of_seed(), open_database(url)
+    rollup = sums_of(np.random.default_rng(3), 3, basis, foggy=False, own=np.full(3, 0.5))
+    at = at.replace(second=0, microsecond=0)
+    with engine.begin() as conn:
+        key = conn.scalar(select(DeploymentRow.id)) or 0
+        segment = conn.scalar(select(SegmentRow.id).where(SegmentRow.name == FOGGY)) or 0
+        put_ticks(conn, key, {TickKey(at, 1, 1, of): StoredTick(rollup, 0) for of in (POOLED, segment)})
+    engine.dispose()
+
+
+def test_any_two_windows_are_compared_and_the_link_says_which(url: str, serve: Any) -> None:
+    serve(url)
+    window = {"from": str(to_ms(ONSET)), "to": str(to_ms(NOW))}
+    at = run("explore", **window, against=f"{to_ms(ONSET - timedelta(hours=2))}-{to_ms(ONSET - timedelta(hours=1))}")
+    said = words(at)
+    first = said[said.index("what</th>") :]
+    first = first[first.index("<tbody>") : first.index("</tr>", first.index("<tbody>"))]
+    assert f"<td>unusual images</td><td>{FOGGY}</td>" in first
+    assert f"2026-11-23 22:49 UTC to 23 Nov 23:49, {FOGGY}; unusual ones framed" in said
+    assert [one.proto.label for one in at.get("download_button")][:2] == ["Save as one page", "Save as JSON"]
+    at.selectbox(key="against").set_value("the same hours a day earlier").run()
+    assert at.query_params["against"] == "day"
+    assert "n = 0 then" in words(at)
+
+
+@pytest.mark.parametrize("page", ["overview", "explore", "samples", "models"])
+def test_a_view_without_a_segment_says_so_and_shows_the_rest(page: str, url: str, serve: Any) -> None:
+    serve(url)
+    at = run(page, without=FOGGY)
+    said = words(at)
+    assert f"A view without 1 segment: {FOGGY}. Verdict and alarms count all of them." in said
+    assert "all but 1 segment" in said
+    at.button(key="bring-back").click().run()
+    assert "without" not in at.query_params
+    assert "A view without" not in words(at)
+
+
+@pytest.mark.parametrize("page", ["incidents", "coverage", "pipeline"])
+def test_a_page_that_counts_all_segments_says_so_where_others_leave_some_out(page: str, url: str, serve: Any) -> None:
+    serve(url)
+    said = words(run(page, without=FOGGY))
+    assert f"This page counts all segments, also those that other pages leave out: {FOGGY}." in said
+    assert "all but" not in said
+
+
+def test_without_the_foggy_camera_the_others_are_as_ever(url: str, serve: Any) -> None:
+    serve(url)
+    window = {"from": str(to_ms(ONSET)), "to": str(to_ms(NOW))}
+    before = words(run("explore", **window))
+    at = run("explore", **window)
+    at.multiselect(key="without").set_value([FOGGY]).run()
+    after = words(at)
+    assert at.query_params["without"] == FOGGY
+    assert ", 6.5 % unusual" in before
+    assert ", 2.3 % unusual" in after
+
+
+def test_a_window_is_saved_as_its_series_and_its_unusual_images_and_a_list_that_is_cut_says_so(
+    url: str, serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve(url)
+    window = Window(NOW - timedelta(hours=2), NOW)
+    known = {key: name for name, key in board_segments().items()}
+    newest = data.flagged("road-users", window, tuple(known), 5)
+    assert len(newest) == 5
+    assert [one.event_time for one in newest] == sorted((one.event_time for one in newest), reverse=True)
+    assert all(one.is_ood and window.start <= one.event_time < window.end for one in newest)
+    monkeypatch.setattr(saving, "MOST", 7)
+    at = run("explore", **{"from": str(to_ms(window.start)), "to": str(to_ms(window.end))})
+    said = "\n".join(element.proto.body for element in at.get("html"))
+    assert "The list is cut at 7. All of them: oodwatch export scores" in said
+    assert "share</td><td>unusual / n" in said
+    assert [one.proto.label for one in at.get("download_button")].count("Parquet") == 2
+
+
+def board_segments() -> dict[str, int]:
+    return data.standing(board().key, "road-users", budget_days=30).segment_keys
+
+
+def test_the_evidence_of_an_incident_is_saved_as_the_page_shows_it(url: str, serve: Any) -> None:
+    serve(url)
+    at = run("incidents")
+    assert "evidence" in [one.proto.id.split("-")[-1] for one in at.get("download_button")]
+    with zipfile.ZipFile(io.BytesIO(data.evidence(2, pictures=True))) as packed:
+        page = packed.read("index.html").decode()
+    assert f"road-users critical: unusual images on {FOGGY} since 2026-11-24 00:49Z" in page
+
+
+def test_another_threshold_is_shown_beside_the_one_that_scored(url: str, serve: Any) -> None:
+    serve(url)
+    at = run("models")
+    assert "6.9 % as scored" not in words(at)
+    first = words(at)
+    at.select_slider(key="what-if-rate").set_value(0.05).run()
+    assert "where 5.0 % of the reference lies" in words(at)
+    at.segmented_control(key="what-if-by").set_value("threshold").run()
+    (slider,) = at.slider
+    slider.set_value(slider.max).run()
+    assert "0 % of" in words(at)
+    assert first != words(at)
 
 
 def test_names_of_strangers_stay_text(url: str, serve: Any) -> None:

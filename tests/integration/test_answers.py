@@ -1,6 +1,7 @@
 """The commands about what lies behind an incident."""
 
 import json
+import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -61,6 +62,23 @@ def watched(deployment: Deployment, command: Command, tmp_path: Path) -> Deploym
         )
     engine.dispose()
     return deployment
+
+
+def test_why_packs_its_evidence_whole_or_not_at_all(watched: Deployment, command: Command, tmp_path: Path) -> None:
+    where = ("--database", watched.database)
+    out = tmp_path / "7.zip"
+    answered = command("why", *where, "--bundle", out)
+    assert f"bytes to {out}" in answered.err
+    with zipfile.ZipFile(out) as packed:
+        told = json.loads(packed.read("why.json"))
+        pictures = [name for name in packed.namelist() if name.endswith((".webp", ".png"))]
+    assert told["incident"] == 7
+    assert pictures
+    assert command("why", *where, "--bundle", out, "--no-pictures").code == 0
+    with zipfile.ZipFile(out) as packed:
+        assert [name for name in packed.namelist() if name.startswith("samples/")] == ["samples/manifest.csv"]
+    refused = command("why", *where, "--bundle", tmp_path / "gone" / "7.zip")
+    assert (refused.code, "choose another place with --bundle" in refused.err) == (4, True)
 
 
 def test_why_answers_about_the_open_incident_as_a_page_and_as_json(watched: Deployment, command: Command) -> None:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboard.windows import MOST_POINTS, RANGES, Cut, Window, aligned, cut
+from dashboard.windows import MOST_POINTS, RANGES, Cut, Window, aligned, coarse, cut
 from pipeline.shift.folding import LEVELS
 from pipeline.storage.series import spans_of
 
@@ -36,6 +36,24 @@ def test_a_window_older_than_minutes_are_kept_is_read_from_what_is_left() -> Non
     assert cut(Window(END - 200 * DAY, END - 199 * DAY), kept) == Cut(60, 60)
 
 
+def test_a_deployment_that_began_today_is_drawn_in_minutes_though_its_day_began_at_midnight() -> None:
+    began = END - timedelta(hours=5, minutes=53)  # 21:07 the day before
+    kept = {1: began, 5: began - timedelta(minutes=2), 60: began - timedelta(minutes=7)}
+    young = {**kept, 1440: began.replace(hour=0, minute=0)}
+    assert cut(Window(END - DAY, END), young) == cut(Window(END - DAY, END), LONG_AGO) == Cut(5, 1)
+
+
+def test_sums_of_a_window_come_from_the_coarsest_ticks_that_keep_its_ends_or_else_from_what_is_left() -> None:
+    kept = {1: END - 14 * DAY, 5: END - 90 * DAY, 60: END - 730 * DAY, 1440: END - 730 * DAY}
+    hour = timedelta(hours=1)
+    assert coarse(Window(END - hour, END), kept) == 1
+    assert coarse(Window(END - 6 * hour, END), kept) == 5
+    assert coarse(Window(END - 90 * DAY, END), kept) == 1440
+    assert coarse(Window(END - 40 * DAY, END - 40 * DAY + hour), kept) == 5
+    assert coarse(Window(END - 200 * DAY, END - 200 * DAY + hour), kept) == 60
+    assert coarse(Window(END - hour, END), {}) == 1
+
+
 def test_buckets_of_few_images_grow_until_they_hold_some_but_never_below_24_points() -> None:
     day = Window(END - DAY, END)
     assert cut(day, LONG_AGO, rate=1000.0).width == 5
@@ -44,7 +62,7 @@ def test_buckets_of_few_images_grow_until_they_hold_some_but_never_below_24_poin
 
 
 @given(
-    st.integers(1, 60 * 24 * 900),
+    st.integers(1, 60 * 24 * 365 * 60),
     st.integers(0, 60 * 24 * 900),
     st.dictionaries(st.sampled_from(LEVELS), st.integers(0, 900), max_size=4),
     st.floats(0, 1e6),

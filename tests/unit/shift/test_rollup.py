@@ -1,3 +1,4 @@
+from dataclasses import replace
 from functools import reduce
 
 import numpy as np
@@ -6,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.shift.histogram import fine_edges, rank_edges
-from pipeline.shift.rollup import CorruptRollUp, RollUp, decode, encode, merge, summarise_groups
+from pipeline.shift.rollup import CorruptRollUp, RollUp, decode, encode, merge, summarise_groups, without
 
 SORTED = np.sort(np.random.default_rng(0).normal(-14, 5, 2000))
 fixed = settings(derandomize=True, deadline=None, max_examples=50)
@@ -133,3 +134,10 @@ def test_p_precision_of_segments_and_of_all_is_their_mean_support() -> None:
     total = reduce(merge, parts)
     assert total.support_n == 60
     assert total.support_sum / 60 == pytest.approx(support.mean())
+
+
+def test_what_is_without_a_part_is_the_other_part_but_for_its_features() -> None:
+    part, other = summary(1, 40, d=None)[0], summary(2, 30)[0]
+    rest = without(merge(part, other), part)
+    assert (rest.z_n, rest.z_sum, rest.z_outer) == (0, None, None)
+    assert_close(replace(rest, z_n=30, z_sum=other.z_sum, z_outer=other.z_outer), other)

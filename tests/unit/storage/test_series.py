@@ -64,6 +64,23 @@ def test_the_lowest_and_highest_are_those_of_the_ticks_that_are_read(traffic: Tr
     assert (bucket.low, bucket.high) == (min(shares), max(shares))
 
 
+def test_without_a_segment_all_traffic_is_the_rest_tick_by_tick(traffic: Traffic) -> None:
+    key = traffic.deployment_id, [traffic.reference_id]
+    first, second = traffic.segments
+    with traffic.engine.connect() as conn:
+        made = made_levels(conn, traffic.deployment_id)
+        for level in (1, 5, 60):
+            given = (spans_of(T0, END, level, made), timedelta(hours=1))
+            rest = read_buckets(conn, *key, *given, [POOLED], [first])
+            alone = read_buckets(conn, *key, *given, [second])
+            assert [one[1:] for one in rest] == [one[1:] for one in alone]
+            assert {one.segment_id for one in rest} == {POOLED}
+        assert {one.segment_id for one in read_buckets(conn, *key, *given, None, [first])} == {second}
+        both = read_buckets(conn, *key, *given, [POOLED, second], [first])
+        assert len(both) == 2 * len(alone)
+        assert read_buckets(conn, *key, *given, [POOLED], [first, second]) == []
+
+
 def test_totals_and_sums_agree(traffic: Traffic) -> None:
     with traffic.engine.connect() as conn:
         spans = spans_of(T0, END, 60, made_levels(conn, traffic.deployment_id))

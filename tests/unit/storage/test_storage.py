@@ -26,11 +26,19 @@ from pipeline.storage.references import (
 )
 from pipeline.storage.retention import RetentionLimits, delete_expired
 from pipeline.storage.samples import NewSample, count_random_outputs, insert_samples, random_outputs
-from pipeline.storage.schema import DeadLetterRow, SampleRow, ScoreRow, from_microseconds, to_microseconds
+from pipeline.storage.schema import (
+    DeadLetterRow,
+    DeploymentRow,
+    SampleRow,
+    ScoreRow,
+    from_microseconds,
+    to_microseconds,
+)
 from pipeline.storage.scores import (
     NewDeadLetter,
     NewScore,
     exported_scores,
+    flagged_scores,
     insert_dead_letters,
     insert_scores,
     stored_scores,
@@ -267,6 +275,24 @@ def test_scores_of_a_window_come_without_drills(engine: Engine) -> None:
         insert_scores(conn, [score_row(stream, i)._replace(score=float(i), drill=i % 2) for i in range(4)])
         pieces = list(stored_scores(conn, deployment, 1, NOW, NOW + timedelta(hours=1)))
     assert [(list(scores), list(classes)) for scores, classes in pieces] == [([0.0, 2.0], [1, 1])]
+
+
+def test_flagged_scores_are_the_newest_of_some_segments_without_drills(engine: Engine) -> None:
+    _, stream = deployed(engine)
+    at = [NOW + timedelta(minutes=i) for i in range(8)]
+    rows = [score_row(stream, i, at[i])._replace(is_ood=1) for i in range(8)]
+    rows[1] = rows[1]._replace(is_ood=0)
+    rows[2] = rows[2]._replace(drill=1)
+    rows[3] = rows[3]._replace(segment_id=99)
+    with engine.begin() as conn:
+        insert_scores(conn, rows)
+        name = conn.scalar(select(DeploymentRow.name))
+        found = [
+            flagged_scores(conn, name or "", NOW, at[7], segments=[rows[0].segment_id], limit=limit)
+            for limit in (100, 2)
+        ]
+        assert flagged_scores(conn, "another", NOW, at[7], segments=[rows[0].segment_id], limit=9) == []
+    assert [[one.offset for one in some] for some in found] == [[6, 5, 4, 0], [6, 5]]
 
 
 def test_old_scores_go_by_chunks_or_by_whole_days(engine: Engine) -> None:
