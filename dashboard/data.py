@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from dashboard.board import board
 from dashboard.coverage import MOST_ROWS, Covered, Usual, covered, usual
 from dashboard.windows import Cut, Window, aligned
+from pipeline.alerts.precision import Judged
 from pipeline.errors import EnvironmentFault, OodwatchError, UsageError
 from pipeline.records import Float64s, Reference, ReferenceImage
 from pipeline.shift.baseline import Baseline
@@ -54,6 +55,8 @@ from pipeline.storage.monitoring import (
 from pipeline.storage.packages import RegisteredPackage, list_packages
 from pipeline.storage.processes import Process, list_processes
 from pipeline.storage.references import ReferenceLine, list_references, reference_by_key, reference_images
+from pipeline.storage.reviews import ReviewLine, flagged_judged, newest_reviews
+from pipeline.storage.reviews import history_of_image as read_history
 from pipeline.storage.sample_pages import Order, Picture, read_pictures
 from pipeline.storage.scores import DeadLetterLine, dead_letters
 from pipeline.storage.series import Bucket, Totals, oldest_ticks, read_buckets, read_sums, read_totals, spans_of
@@ -262,6 +265,27 @@ def pictures(
         return read_pictures(
             conn, deployment_id, (start, end), segments=segments, flagged=flagged, order=order, limit=limit
         )
+
+
+@st.cache_data(ttl=_FRESH_S, show_spinner=False)
+def reviews(key: str, samples: tuple[int, ...]) -> dict[int, ReviewLine]:
+    """What people last said of these samples."""
+    with connected() as conn:
+        return newest_reviews(conn, samples)
+
+
+@st.cache_data(ttl=_FRESH_S, show_spinner=False)
+def history_of_image(key: str, sample: int) -> list[ReviewLine]:
+    """All that people ever said of a sample's image."""
+    with connected() as conn:
+        return read_history(conn, sample)
+
+
+@st.cache_data(ttl=_FRESH_S, show_spinner=False)
+def judged(key: str, deployment_id: int) -> list[Judged]:
+    """Flagged images that people have judged."""
+    with connected() as conn:
+        return flagged_judged(conn, deployment_id)
 
 
 @st.cache_data(ttl=_FRESH_S, show_spinner=False)

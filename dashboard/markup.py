@@ -16,6 +16,7 @@ class Thumb:
     title: str
     line: str
     odd: bool
+    mark: str = ""  # what was said of it
 
 
 def shape(severity: Severity) -> str:
@@ -124,7 +125,8 @@ def _figure(thumb: Thumb) -> str:
         kind = "png" if thumb.picture.startswith(b"\x89PNG") else "webp"
         shown = f'<img alt="{escape(thumb.title)}, {escape(thumb.line)}" src="data:image/{kind};base64,{data}">'
     caption = f"<figcaption><b>{escape(thumb.title)}</b><br>{escape(thumb.line)}</figcaption>"
-    return f'<figure class="{"odd" if thumb.odd else "usual"}">{shown}{caption}</figure>'
+    mark = f'<span class="mark">{escape(thumb.mark)}</span>' if thumb.mark else ""
+    return f'<figure class="{"odd" if thumb.odd else "usual"}">{shown}{mark}{caption}</figure>'
 
 
 def _spark(values: Sequence[float | None], colour: str) -> str:

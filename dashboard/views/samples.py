@@ -2,12 +2,13 @@
 
 import csv
 import io
+from dataclasses import replace
 from html import escape
 
 import numpy as np
 import streamlit as st
 
-from dashboard import data, frame, looks, markup
+from dashboard import data, frame, looks, markup, reviewing
 from dashboard.board import board
 from dashboard.frame import Page
 from dashboard.markup import Thumb
@@ -15,6 +16,7 @@ from dashboard.normal import at_least
 from dashboard.scene import Scene, scene_of, trust_strip
 from dashboard.strange import strange
 from dashboard.times import rarity
+from pipeline.storage.reviews import ReviewLine
 from pipeline.storage.sample_pages import Picture
 
 _SHOWN = 24
@@ -37,21 +39,29 @@ def draw(page: Page) -> None:
         _reference(scene)
         return
     found = _found(scene, kind)
-    st.html(markup.heading(f"{kind.capitalize()}, {where}", f"{len(found)} of what is kept; {page.clock.name}"))
+    since = "" if page.incident is None else f" since {page.clock.short(scene.since, page.now)}"
+    st.html(markup.heading(f"{kind.capitalize()}{since}, {where}", f"{len(found)} of what is kept; {page.clock.name}"))
     if not found:
         st.html(markup.empty("No such sample is kept in this window.", ("Choose a longer range, or another segment.",)))
         return
     with st.container(key="body"):
         left, closer = st.columns([8, 4])
+    said = data.reviews(page.key, tuple(one.id for one in found))
     with closer:
-        one = _closer(scene, found)
+        one = _closer(scene, found, said)
     with left:
         if st.session_state.get("strange"):
             strange(page, one.id)
             st.html(markup.heading("All that are shown"))
         thumbs = [looks.thumb(scene, one) for one in found]
         numbered = [
-            Thumb(one.picture, f"{at}. {one.title}", f"{one.line}, {picture.segment}", False)
+            Thumb(
+                one.picture,
+                f"{at}. {one.title}",
+                f"{one.line}, {picture.segment}",
+                False,
+                reviewing.mark(said.get(picture.id)),
+            )
             for at, (one, picture) in enumerate(zip(thumbs, found, strict=True), 1)
         ]
         st.html(markup.pictures(numbered, across=6))
@@ -64,7 +74,7 @@ def _found(scene: Scene, kind: str) -> list[Picture]:
     return data.pictures(
         page.key,
         stands.deployment.id,
-        *page.window,
+        *(page.window if page.incident is None else (scene.since, scene.until)),
         keys,
         kind != "normal",
         "strangest" if kind == "strangest" else "newest",
@@ -72,12 +82,13 @@ def _found(scene: Scene, kind: str) -> list[Picture]:
     )
 
 
-def _closer(scene: Scene, found: list[Picture]) -> Picture:
+def _closer(scene: Scene, found: list[Picture], said: dict[int, ReviewLine]) -> Picture:
     page = scene.page
-    number = st.number_input("Look closer at", 1, len(found), 1, key="closer")
-    one = found[int(number) - 1]
+    at = reviewing.near(found)
+    one = found[at]
     reference = data.reference(page.key, scene.stands.deployment.reference_id)
-    st.html(markup.pictures([looks.thumb(scene, one)], across=1))
+    st.html(markup.pictures([replace(looks.thumb(scene, one), mark=reviewing.mark(said.get(one.id)))], across=1))
+    reviewing.judge(found, at, said)
     name = reference.classes[one.class_index] if one.class_index < len(reference.classes) else "?"
     st.toggle("Where is it strange?", key="strange")
     rows = [
@@ -85,6 +96,7 @@ def _closer(scene: Scene, found: list[Picture]) -> Picture:
         ("score", f"{one.score:.2f} nats; unusual beyond {reference.threshold:.2f}".replace("-", "−")),
         ("support", "not known" if one.support is None else f"{one.support:.2f} by the reference's images"),
         ("predicted", f"{name}, softmax {one.msp:.0%}".replace("%", " %")),
+        ("verdict", reviewing.history(page, one)),
         ("label", one.label or "none"),
         ("segment", one.segment),
         ("event time", page.clock.long(one.event_time)),

@@ -115,6 +115,20 @@ def test_what_is_noted_stands_in_the_history_with_its_author(visit: Visit) -> No
     expect(row).to_contain_text("robin")
 
 
+def test_three_keys_judge_one_image_after_another_and_one_takes_back(visit: Visit) -> None:
+    visit.go("/incidents?incident=2")
+    visit.page.get_by_role("link", name="Look at its images").click()
+    expect(visit.page.get_by_role("heading", name=f"Strangest since 00:49, {FOGGY}")).to_be_visible()
+    visit.settle()
+    for key, judged in (("1", 1), ("3", 2), ("2", 3), ("u", 2)):
+        visit.page.keyboard.press(key)
+        expect(visit.page.get_by_text(f"{judged} of 22 judged")).to_be_visible()
+    expect(visit.page.get_by_label("Look closer at")).to_have_value("3")
+    expect(visit.page.locator("figure .mark")).to_have_text(["real shift", "bad input"])
+    visit.page.get_by_test_id("stSidebarNav").get_by_text("Incidents", exact=True).click()
+    expect(visit.page.get_by_text("1 real shift, 1 bad input")).to_be_visible()
+
+
 @pytest.mark.parametrize(
     "visit",
     [pytest.param(scheme, marks=pytest.mark.screen(color_scheme=scheme)) for scheme in ("light", "dark")],

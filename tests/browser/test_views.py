@@ -16,13 +16,16 @@ from streamlit.testing.v1 import AppTest
 import dashboard
 from dashboard.board import Board, board, give
 from dashboard.windows import to_ms
+from pipeline.alerts.precision import Verdict
 from pipeline.errors import RefusedError
 from pipeline.storage.engine import make_engine, open_database
 from pipeline.storage.migrations.run import upgrade
 from pipeline.storage.model_events import PROMOTED, add_event
 from pipeline.storage.packages import RegisteredPackage, save_package
 from pipeline.storage.read_only import open_read_only
-from pipeline.storage.schema import DeploymentRow, SegmentRow, StreamRow, TickRow
+from pipeline.storage.reviews import save_review
+from pipeline.storage.samples import same_record
+from pipeline.storage.schema import DeploymentRow, SampleRow, ScoreRow, SegmentRow, StreamRow, TickRow
 from tests.browser.seeded import CAMERAS, FOGGY, NOW, ONSET, seed
 from tests.services.postgres import Postgres
 
@@ -48,6 +51,10 @@ class Handled:
         return ""
 
     expect = note = silence
+
+    def review(self, sample_id: int, verdict: Verdict | None, **given: Any) -> str:
+        self.done.append((sample_id, verdict, given))
+        return ""
 
 
 @pytest.fixture(autouse=True)
@@ -292,6 +299,43 @@ def test_a_silence_has_an_end_and_a_reason(url: str, serve: Any) -> None:
     silence.click().run()
     given = {"until": NOW + timedelta(hours=4), "who": "somebody at the dashboard", "why": "lens is being cleaned"}
     assert handled.done == [(2, {**given, "seen": 3})]
+
+
+def test_a_verdict_moves_on_to_the_next_image_and_undo_goes_back_to_it(url: str, serve: Any) -> None:
+    handled = Handled()
+    serve(url, actions=handled)
+    at = run("samples")
+    at.button(key="judge-shift").click().run()
+    at.button(key="judge-bad_input").click().run()
+    assert at.number_input(key="closer").value == 3
+    (one, *_), (two, *_) = handled.done
+    assert one != two
+    who = {"who": "somebody at the dashboard"}
+    assert handled.done == [(one, "shift", who), (two, "bad_input", who)]
+    at.button(key="judge-undo").click().run()
+    assert handled.done[2:] == [(two, None, who)]
+    assert at.number_input(key="closer").value == 2
+
+
+def test_what_people_said_of_images_says_whether_alerts_were_right(url: str, serve: Any) -> None:
+    engine = open_database(url)
+    with engine.begin() as conn:
+        flagged = (
+            select(SampleRow.id)
+            .join(ScoreRow, same_record())
+            .join(SegmentRow, SegmentRow.id == SampleRow.segment_id)
+            .where(SegmentRow.name == FOGGY, SampleRow.event_time >= ONSET, ScoreRow.is_ood.in_([True]))
+        )
+        verdicts: tuple[Verdict, ...] = ("shift", "shift", "shift", "noise")
+        for key, verdict in zip(conn.scalars(flagged.limit(4)).all(), verdicts, strict=True):
+            save_review(conn, key, verdict, who="ann", now=NOW)
+    engine.dispose()
+    serve(url)
+    said = words(run("incidents"))
+    assert "3 real shift, 1 noise" in said
+    assert "1 of 1 judged: 100 % (2.5 % to 100 %)" in said
+    assert "3 of 4 judged: 75 % (19 % to 99 %)" in said
+    assert words(run("samples", segment=FOGGY)).count('<span class="mark">') >= 4
 
 
 def test_what_cannot_be_is_said(url: str, serve: Any) -> None:
