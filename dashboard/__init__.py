@@ -4,6 +4,7 @@ app.py        the entry: which pages there are, and what surrounds them
 views/        one module a page (never `pages/`: Streamlit would serve those past the entry)
 data.py       what the database says, cached for some seconds
 asking.py     what the explaining process says
+closer.py     one image of many: its score, its original, what people say of it by three keys (reviewing.py)
 facts.py      what that means: trust, verdict, excess. Pure
 coverage.py   what is new and what is gone, of stored rows. Pure
 charts/       Vega-Lite specifications as dictionaries. Pure

@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from dashboard.board import board
 from dashboard.coverage import MOST_ROWS, Covered, Usual, covered, usual
+from dashboard.originals import Expired, Original
 from dashboard.windows import Cut, Window, aligned
 from pipeline.alerts.precision import Judged
 from pipeline.errors import EnvironmentFault, OodwatchError, UsageError
@@ -265,6 +266,28 @@ def pictures(
         return read_pictures(
             conn, deployment_id, (start, end), segments=segments, flagged=flagged, order=order, limit=limit
         )
+
+
+def may_see_pictures() -> bool:
+    """Whether images may be shown and given to whoever looks."""
+    return board().pictures
+
+
+def original(key: str, sample: int) -> Original | Expired | str:
+    """A sample's original; a text: why it cannot be shown. Raises LookupError where there is no log, or no right."""
+    if board().originals is None or not may_see_pictures():
+        raise LookupError("originals are not shown here")
+    return _original(key, sample)
+
+
+@st.cache_data(ttl=_STANDING_S, show_spinner="Reading the log …", max_entries=4)
+def _original(key: str, sample: int) -> Original | Expired | str:
+    log = board().originals
+    assert log is not None, "who asks has looked"
+    try:
+        return log.read(sample)
+    except OodwatchError as error:
+        return str(error)  # kept for a while as well: a log that is away is not asked at every refresh
 
 
 @st.cache_data(ttl=_FRESH_S, show_spinner=False)

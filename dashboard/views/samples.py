@@ -2,21 +2,18 @@
 
 import csv
 import io
-from dataclasses import replace
-from html import escape
 
 import numpy as np
 import streamlit as st
 
 from dashboard import data, frame, looks, markup, reviewing
 from dashboard.board import board
+from dashboard.closer import beside, closer
 from dashboard.frame import Page
 from dashboard.markup import Thumb
 from dashboard.normal import at_least
 from dashboard.scene import Scene, scene_of, trust_strip
-from dashboard.strange import strange
 from dashboard.times import rarity
-from pipeline.storage.reviews import ReviewLine
 from pipeline.storage.sample_pages import Picture
 
 _SHOWN = 24
@@ -45,13 +42,13 @@ def draw(page: Page) -> None:
         st.html(markup.empty("No such sample is kept in this window.", ("Choose a longer range, or another segment.",)))
         return
     with st.container(key="body"):
-        left, closer = st.columns([8, 4])
+        left, right = st.columns([8, 4])
     said = data.reviews(page.key, tuple(one.id for one in found))
-    with closer:
-        one = _closer(scene, found, said)
+    with right:
+        one = closer(scene, found, said)
+        _download(page, found)
     with left:
-        if st.session_state.get("strange"):
-            strange(page, one.id)
+        if beside(page, one):
             st.html(markup.heading("All that are shown"))
         thumbs = [looks.thumb(scene, one) for one in found]
         numbered = [
@@ -82,38 +79,6 @@ def _found(scene: Scene, kind: str) -> list[Picture]:
     )
 
 
-def _closer(scene: Scene, found: list[Picture], said: dict[int, ReviewLine]) -> Picture:
-    page = scene.page
-    at = reviewing.near(found)
-    one = found[at]
-    reference = data.reference(page.key, scene.stands.deployment.reference_id)
-    st.html(markup.pictures([replace(looks.thumb(scene, one), mark=reviewing.mark(said.get(one.id)))], across=1))
-    reviewing.judge(found, at, said)
-    name = reference.classes[one.class_index] if one.class_index < len(reference.classes) else "?"
-    st.toggle("Where is it strange?", key="strange")
-    rows = [
-        ("how rare", f"{rarity(at_least(reference, one.score), reference.n)} of the reference's images"),
-        ("score", f"{one.score:.2f} nats; unusual beyond {reference.threshold:.2f}".replace("-", "−")),
-        ("support", "not known" if one.support is None else f"{one.support:.2f} by the reference's images"),
-        ("predicted", f"{name}, softmax {one.msp:.0%}".replace("%", " %")),
-        ("verdict", reviewing.history(page, one)),
-        ("label", one.label or "none"),
-        ("segment", one.segment),
-        ("event time", page.clock.long(one.event_time)),
-        ("id", one.name or "none"),
-        ("original", f"{one.topic}, partition {one.partition}, offset {one.offset:,}"),
-    ]
-    st.html(markup.table(("", ""), [(escape(a), escape(b)) for a, b in rows]))
-    st.download_button(
-        "Save the list as CSV",
-        data=lambda: _as_csv(found),
-        file_name=f"samples-{page.window.start:%Y%m%dT%H%MZ}.csv",
-        mime="text/csv",
-        on_click="ignore",
-    )
-    return one
-
-
 def _reference(scene: Scene) -> None:
     stands = scene.stands
     reference = data.reference(scene.page.key, stands.deployment.reference_id)
@@ -129,6 +94,16 @@ def _reference(scene: Scene) -> None:
         for one in shown
     ]
     st.html(markup.pictures(thumbs, across=8))
+
+
+def _download(page: Page, found: list[Picture]) -> None:
+    st.download_button(
+        "Save the list as CSV",
+        data=lambda: _as_csv(found),
+        file_name=f"samples-{page.window.start:%Y%m%dT%H%MZ}.csv",
+        mime="text/csv",
+        on_click="ignore",
+    )
 
 
 def _as_csv(found: list[Picture]) -> str:

@@ -14,10 +14,12 @@ from sqlalchemy.exc import DBAPIError
 from streamlit.testing.v1 import AppTest
 
 import dashboard
+from dashboard import data
 from dashboard.board import Board, board, give
+from dashboard.originals import Expired, Original
 from dashboard.windows import to_ms
 from pipeline.alerts.precision import Verdict
-from pipeline.errors import RefusedError
+from pipeline.errors import EnvironmentFault, RefusedError
 from pipeline.storage.engine import make_engine, open_database
 from pipeline.storage.migrations.run import upgrade
 from pipeline.storage.model_events import PROMOTED, add_event
@@ -26,6 +28,7 @@ from pipeline.storage.read_only import open_read_only
 from pipeline.storage.reviews import save_review
 from pipeline.storage.samples import same_record
 from pipeline.storage.schema import DeploymentRow, SampleRow, ScoreRow, SegmentRow, StreamRow, TickRow
+from tests.browser.scenes import scene
 from tests.browser.seeded import CAMERAS, FOGGY, NOW, ONSET, seed
 from tests.services.postgres import Postgres
 
@@ -57,6 +60,20 @@ class Handled:
         return ""
 
 
+class Log:
+    """Stands in for the log that samples came from."""
+
+    def __init__(self, found: Original | Expired | EnvironmentFault) -> None:
+        self.found = found
+        self.asked: list[int] = []
+
+    def read(self, sample_id: int) -> Original | Expired:
+        self.asked.append(sample_id)
+        if isinstance(self.found, EnvironmentFault):
+            raise self.found
+        return self.found
+
+
 @pytest.fixture(autouse=True)
 def main_module(monkeypatch: pytest.MonkeyPatch) -> None:
     """Streamlit puts the page in the place of the program; child processes of other tests would run it again."""
@@ -83,7 +100,7 @@ def serve() -> Iterator[Any]:
     """Gives the pages a database."""
     engines: list[Engine] = []
 
-    def given(url: str, *, later: timedelta = timedelta(0), actions: Handled | None = None) -> None:
+    def given(url: str, *, later: timedelta = timedelta(0), actions: Handled | None = None, **more: Any) -> None:
         engines.append(open_read_only(url))
         st.cache_data.clear()
         st.cache_resource.clear()
@@ -96,6 +113,7 @@ def serve() -> Iterator[Any]:
                 silent_after=timedelta(seconds=40),
                 refresh_s=None,
                 actions=actions,
+                **more,
             )
         )
 
@@ -315,6 +333,36 @@ def test_a_verdict_moves_on_to_the_next_image_and_undo_goes_back_to_it(url: str,
     at.button(key="judge-undo").click().run()
     assert handled.done[2:] == [(two, None, who)]
     assert at.number_input(key="closer").value == 2
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (Original(scene(0, 0, 1), 4_000, 3_000, "jpeg", 182_044), "4,000 × 3,000 pixels, jpeg, 182,044 bytes"),
+        (Expired(401_000, 412_000), "begins at offset 401,000 now"),
+        (EnvironmentFault("no <broker> answers"), "It cannot be shown. no &lt;broker&gt; answers"),
+    ],
+)
+def test_an_original_is_shown_or_why_it_cannot_be(
+    found: Original | Expired | EnvironmentFault, said: str, url: str, serve: Any
+) -> None:
+    log = Log(found)
+    serve(url, originals=log)
+    at = run("samples")
+    at.toggle(key="original").set_value(True).run()
+    assert said in words(at)
+    at.number_input(key="closer").set_value(2).run()
+    at.run()
+    assert len(log.asked) == 2
+
+
+def test_who_may_see_no_images_is_offered_no_original(url: str, serve: Any) -> None:
+    log = Log(Expired(1, 2))
+    serve(url, originals=log, pictures=False)
+    assert [toggle.key for toggle in run("samples").toggle] == ["strange"]
+    with pytest.raises(LookupError):
+        data.original(board().key, 1)
+    assert log.asked == []
 
 
 def test_what_people_said_of_images_says_whether_alerts_were_right(url: str, serve: Any) -> None:
