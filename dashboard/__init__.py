@@ -5,6 +5,7 @@ views/        one module a page (never `pages/`: Streamlit would serve those pas
 data.py       what the database says, cached for some seconds
 asking.py     what the explaining process says
 closer.py     one image of many: its score, its original, what people say of it by three keys (reviewing.py)
+grid.py       many images, each with a box: what is chosen goes into a zip for labelling
 facts.py      what that means: trust, verdict, excess. Pure
 coverage.py   what is new and what is gone, of stored rows. Pure
 charts/       Vega-Lite specifications as dictionaries. Pure

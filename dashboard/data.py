@@ -3,7 +3,7 @@
 The first argument, `key`, is the database's name: two databases never answer for one another.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -58,7 +58,7 @@ from pipeline.storage.processes import Process, list_processes
 from pipeline.storage.references import ReferenceLine, list_references, reference_by_key, reference_images
 from pipeline.storage.reviews import ReviewLine, flagged_judged, newest_reviews
 from pipeline.storage.reviews import history_of_image as read_history
-from pipeline.storage.sample_pages import Order, Picture, read_pictures
+from pipeline.storage.sample_pages import Order, Picture, pictures_by_key, read_pictures
 from pipeline.storage.scores import DeadLetterLine, dead_letters
 from pipeline.storage.series import Bucket, Totals, oldest_ticks, read_buckets, read_sums, read_totals, spans_of
 from pipeline.storage.streams import LedgerLine, ledger
@@ -288,6 +288,12 @@ def _original(key: str, sample: int) -> Original | Expired | str:
         return log.read(sample)
     except OodwatchError as error:
         return str(error)  # kept for a while as well: a log that is away is not asked at every refresh
+
+
+def samples_by_key(deployment_id: int, samples: Sequence[int]) -> tuple[list[Picture], dict[int, ReviewLine]]:
+    """These samples, as far as they are kept, and what people last said of them. Not cached: asked for a download."""
+    with connected() as conn:
+        return pictures_by_key(conn, deployment_id, samples), newest_reviews(conn, samples)
 
 
 @st.cache_data(ttl=_FRESH_S, show_spinner=False)

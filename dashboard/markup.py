@@ -67,6 +67,11 @@ def pictures(thumbs: Sequence[Thumb], *, across: int = 4) -> str:
     )
 
 
+def card(thumb: Thumb, *, near: bool) -> str:
+    """One picture that stands in a grid of others, captioned; `near`: it is looked at."""
+    return f'<div class="ow ow-pictures{" near" if near else ""}" style="--across:1">{_figure(thumb)}</div>'
+
+
 def bars(rows: Iterable[tuple[str, float, float, str, bool]]) -> str:
     """Segments as bars: (name, now, normal, words, alarming); the mark on a bar is what is normal."""
     told = list(rows)

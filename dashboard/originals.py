@@ -1,5 +1,6 @@
 """The images themselves, which stay in the log; who serves the pages may give access to it, or not."""
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 
@@ -25,3 +26,6 @@ class Originals(Protocol):
 
     def read(self, sample_id: int) -> Original | Expired:
         """A sample's original. Raises OodwatchError, in one line, where it cannot be had."""
+
+    def read_all(self, sample_ids: Sequence[int]) -> Mapping[int, bytes]:
+        """Originals as PNG by sample, without those that cannot be had. Raises OodwatchError where no log answers."""

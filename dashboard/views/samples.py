@@ -6,10 +6,11 @@ import io
 import numpy as np
 import streamlit as st
 
-from dashboard import data, frame, looks, markup, reviewing
+from dashboard import data, frame, markup
 from dashboard.board import board
 from dashboard.closer import beside, closer
 from dashboard.frame import Page
+from dashboard.grid import grid
 from dashboard.markup import Thumb
 from dashboard.normal import at_least
 from dashboard.scene import Scene, scene_of, trust_strip
@@ -50,18 +51,7 @@ def draw(page: Page) -> None:
     with left:
         if beside(page, one):
             st.html(markup.heading("All that are shown"))
-        thumbs = [looks.thumb(scene, one) for one in found]
-        numbered = [
-            Thumb(
-                one.picture,
-                f"{at}. {one.title}",
-                f"{one.line}, {picture.segment}",
-                False,
-                reviewing.mark(said.get(picture.id)),
-            )
-            for at, (one, picture) in enumerate(zip(thumbs, found, strict=True), 1)
-        ]
-        st.html(markup.pictures(numbered, across=6))
+        grid(scene, found, one, said)
 
 
 def _found(scene: Scene, kind: str) -> list[Picture]:

@@ -16,10 +16,11 @@ def thumbnail(pixels: Pixels, side: int = 160) -> bytes:
     return out.getvalue()
 
 
-def as_png(pixels: Pixels, longest: int) -> bytes:
+def as_png(pixels: Pixels, longest: int | None) -> bytes:
     """(H, W, 3) uint8 RGB as PNG without loss, but for a longer side beyond `longest` pixels: it is made so long."""
     image = Image.fromarray(pixels)
-    image.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+    if longest is not None:
+        image.thumbnail((longest, longest), Image.Resampling.LANCZOS)
     out = io.BytesIO()
     image.save(out, "PNG", compress_level=1)  # it is sent once, over a short way
     return out.getvalue()

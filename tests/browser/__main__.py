@@ -2,6 +2,7 @@
 
 import argparse
 import io
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -36,6 +37,11 @@ class Enlarged:
             return Expired(401_000, 412_009)
         picture = Image.open(io.BytesIO(image.thumbnail)).convert("RGB").resize((768, 768))
         return Original(as_png(np.asarray(picture), 768), 768, 768, "jpeg", 182_044)
+
+    def read_all(self, sample_ids: Sequence[int]) -> Mapping[int, bytes]:
+        """All that have not expired."""
+        found = {key: self.read(key) for key in sample_ids}
+        return {key: one.png for key, one in found.items() if isinstance(one, Original)}
 
 
 def main() -> None:

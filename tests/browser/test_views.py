@@ -2,7 +2,7 @@
 
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,9 @@ class Log:
         if isinstance(self.found, EnvironmentFault):
             raise self.found
         return self.found
+
+    def read_all(self, sample_ids: Sequence[int]) -> Mapping[int, bytes]:
+        return {key: self.found.png for key in sample_ids if isinstance(self.found, Original)}
 
 
 @pytest.fixture(autouse=True)
@@ -359,10 +362,28 @@ def test_an_original_is_shown_or_why_it_cannot_be(
 def test_who_may_see_no_images_is_offered_no_original(url: str, serve: Any) -> None:
     log = Log(Expired(1, 2))
     serve(url, originals=log, pictures=False)
-    assert [toggle.key for toggle in run("samples").toggle] == ["strange"]
+    at = run("samples")
+    assert [toggle.key for toggle in at.toggle] == ["strange"]
+    assert not at.checkbox
     with pytest.raises(LookupError):
         data.original(board().key, 1)
     assert log.asked == []
+
+
+def test_chosen_images_add_up_over_pages_and_go_one_by_one(url: str, serve: Any) -> None:
+    serve(url)
+    at = run("samples", segment=FOGGY)
+    shown = len(at.checkbox)
+    at.checkbox[0].check().run()
+    assert at.get("download_button")[0].proto.label == "Download 1 for labelling"
+    at.button(key="choose-all").click().run()
+    at.checkbox[3].uncheck().run()
+    assert [box.value for box in at.checkbox].count(True) == shown - 1
+    at.selectbox(key="segment").set_value(CAMERAS[0]).run()
+    at.checkbox[0].check().run()
+    assert at.get("download_button")[0].proto.label == f"Download {shown} for labelling"
+    at.button(key="choose-none").click().run()
+    assert not any(box.value for box in at.checkbox)
 
 
 def test_what_people_said_of_images_says_whether_alerts_were_right(url: str, serve: Any) -> None:
