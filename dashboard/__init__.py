@@ -6,6 +6,7 @@ data.py       what the database says, cached for some seconds
 asking.py     what the explaining process says
 closer.py     one image of many: its score, its original, what people say of it by three keys (reviewing.py)
 grid.py       many images, each with a box: what is chosen goes into a zip for labelling
+representing.py  what represents a change, beside the strangest, normal ones and the reference's nearest
 facts.py      what that means: trust, verdict, excess. Pure
 coverage.py   what is new and what is gone, of stored rows. Pure
 charts/       Vega-Lite specifications as dictionaries. Pure

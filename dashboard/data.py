@@ -22,6 +22,7 @@ from pipeline.errors import EnvironmentFault, OodwatchError, UsageError
 from pipeline.records import Float64s, Reference, ReferenceImage
 from pipeline.shift.baseline import Baseline
 from pipeline.shift.folding import LEVELS
+from pipeline.shift.representatives import Representative, representatives
 from pipeline.shift.rollup import RollUp
 from pipeline.storage.baselines import BaselineLine, list_baselines, newest_baseline, read_baseline
 from pipeline.storage.coverage import window_samples
@@ -382,14 +383,37 @@ def coverage_of_reference(
     key: str, deployment_id: int, reference_id: int, start: datetime, end: datetime, segment: str | None
 ) -> tuple[Covered | None, int]:
     """How a window's random samples cover the images kept with a reference, and how many samples that were."""
+    rows, keys = _rows_of_window(key, deployment_id, reference_id, start, end, segment)
+    if not keys:
+        return None, 0
+    return covered(_rows_of_reference(key, reference_id), rows, rng=np.random.default_rng(0)), len(keys)
+
+
+@st.cache_data(ttl=_STANDING_S, show_spinner=False, max_entries=16)
+def representing(
+    key: str, deployment_id: int, reference_id: int, start: datetime, end: datetime, segment: str | None, most: int
+) -> tuple[list[tuple[Picture, Representative]], int]:
+    """Samples of a window that represent what is different from the reference, and how many they were chosen from."""
+    rows, keys = _rows_of_window(key, deployment_id, reference_id, start, end, segment)
+    kept = _rows_of_reference(key, reference_id)
+    found = representatives(kept, rows, most, rng=np.random.default_rng(0)) if keys else []
+    with connected() as conn:
+        known = {one.id: one for one in pictures_by_key(conn, deployment_id, [keys[one.row] for one in found])}
+    return [(known[keys[one.row]], one) for one in found if keys[one.row] in known], len(keys)
+
+
+def _rows_of_window(
+    key: str, deployment_id: int, reference_id: int, start: datetime, end: datetime, segment: str | None
+) -> tuple[Float64s, list[int]]:
+    """Projected features of random samples of a reference's model, and the samples' keys."""
     basis = reference(key, reference_id)
     with connected() as conn:
         samples = window_samples(conn, deployment_id, start, end, segment=segment, limit=MOST_ROWS)
-    own = [np.frombuffer(one.features, "<f2") for one in samples if one.model_id == basis.model_id]
+    own = [one for one in samples if one.model_id == basis.model_id]
     if not own:
-        return None, 0
-    rows = (np.stack(own).astype(np.float64) - basis.feature_mean) @ basis.projection
-    return covered(_rows_of_reference(key, reference_id), rows, rng=np.random.default_rng(0)), len(own)
+        return np.zeros((0, 1)), []
+    features = np.stack([np.frombuffer(one.features, "<f2") for one in own]).astype(np.float64)
+    return (features - basis.feature_mean) @ basis.projection, [one.id for one in own]
 
 
 def _rows_of_reference(key: str, reference_id: int) -> Float64s:

@@ -72,6 +72,12 @@ def card(thumb: Thumb, *, near: bool) -> str:
     return f'<div class="ow ow-pictures{" near" if near else ""}" style="--across:1">{_figure(thumb)}</div>'
 
 
+def pairs(columns: Sequence[tuple[Thumb, Thumb]]) -> str:
+    """Pictures with another one under each."""
+    told = "".join(f'<div class="pair">{_figure(upper)}{_figure(lower)}</div>' for upper, lower in columns)
+    return f'<div class="ow ow-pictures" style="--across:6">{told}</div>'
+
+
 def bars(rows: Iterable[tuple[str, float, float, str, bool]]) -> str:
     """Segments as bars: (name, now, normal, words, alarming); the mark on a bar is what is normal."""
     told = list(rows)

@@ -13,12 +13,14 @@ from dashboard.frame import Page
 from dashboard.grid import grid
 from dashboard.markup import Thumb
 from dashboard.normal import at_least
+from dashboard.representing import represent
 from dashboard.scene import Scene, scene_of, trust_strip
 from dashboard.times import rarity
+from dashboard.windows import Window
 from pipeline.storage.sample_pages import Picture
 
 _SHOWN = 24
-_KINDS = ("strangest", "newest unusual", "normal", "reference")
+_KINDS = ("strangest", "newest unusual", "normal", "the change", "reference")
 
 
 def show() -> None:
@@ -35,6 +37,9 @@ def draw(page: Page) -> None:
     where = page.view.segment or "all segments"
     if kind == "reference":
         _reference(scene)
+        return
+    if kind == "the change":
+        represent(scene, _window(scene))
         return
     found = _found(scene, kind)
     since = "" if page.incident is None else f" since {page.clock.short(scene.since, page.now)}"
@@ -61,12 +66,17 @@ def _found(scene: Scene, kind: str) -> list[Picture]:
     return data.pictures(
         page.key,
         stands.deployment.id,
-        *(page.window if page.incident is None else (scene.since, scene.until)),
+        *_window(scene),
         keys,
         kind != "normal",
         "strangest" if kind == "strangest" else "newest",
         _SHOWN,
     )
+
+
+def _window(scene: Scene) -> Window:
+    """Of an incident what came since its onset."""
+    return scene.page.window if scene.page.incident is None else Window(scene.since, scene.until)
 
 
 def _reference(scene: Scene) -> None:

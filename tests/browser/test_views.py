@@ -27,7 +27,15 @@ from pipeline.storage.packages import RegisteredPackage, save_package
 from pipeline.storage.read_only import open_read_only
 from pipeline.storage.reviews import save_review
 from pipeline.storage.samples import same_record
-from pipeline.storage.schema import DeploymentRow, SampleRow, ScoreRow, SegmentRow, StreamRow, TickRow
+from pipeline.storage.schema import (
+    DeploymentRow,
+    ReferenceImageRow,
+    SampleRow,
+    ScoreRow,
+    SegmentRow,
+    StreamRow,
+    TickRow,
+)
 from tests.browser.scenes import scene
 from tests.browser.seeded import CAMERAS, FOGGY, NOW, ONSET, seed
 from tests.services.postgres import Postgres
@@ -384,6 +392,33 @@ def test_chosen_images_add_up_over_pages_and_go_one_by_one(url: str, serve: Any)
     assert at.get("download_button")[0].proto.label == f"Download {shown} for labelling"
     at.button(key="choose-none").click().run()
     assert not any(box.value for box in at.checkbox)
+
+
+def show_the_change() -> str:
+    at = run("samples", segment=FOGGY, incident="2")
+    at.session_state["kind"] = "the change"
+    return words(at.run())
+
+
+def test_what_represents_the_change_stands_over_the_nearest_of_the_reference(url: str, serve: Any) -> None:
+    serve(url)
+    said = show_the_change()
+    assert f"What represents the change since 00:49, {FOGGY}" in said
+    assert said.count("× as frequent</b>") == said.count("<b>nearest of the reference</b>") >= 4
+    assert "stands for 4.5 %, score 1 in 2,000" in said
+
+
+def test_without_random_samples_or_images_of_the_reference_the_page_says_what_is_missing(url: str, serve: Any) -> None:
+    engine = open_database(url)
+    with engine.begin() as conn:
+        conn.execute(delete(SampleRow).where(SampleRow.kind == "random"))
+    serve(url)
+    assert "n = 0, too few random samples with features" in show_the_change()
+    with engine.begin() as conn:
+        conn.execute(delete(ReferenceImageRow))
+    engine.dispose()
+    serve(url)
+    assert "The reference keeps no images" in show_the_change()
 
 
 def test_what_people_said_of_images_says_whether_alerts_were_right(url: str, serve: Any) -> None:
