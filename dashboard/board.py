@@ -24,7 +24,7 @@ class Board:
     actions: Actions | None = None
     login: str | None = None  # who decides where nobody else says so
     originals: Originals | None = None  # the log that samples came from; None: it is not at hand
-    pictures: bool = True  # whether readers may see images
+    images: bool = True  # whether readers may see pictures of images
     explainer: str | None = None  # where `oodwatch explain --serve` answers, if it runs
     user_header: str | None = None  # in which a proxy names the user
 

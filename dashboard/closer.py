@@ -61,7 +61,7 @@ def _toggles() -> None:
 
 
 def _has_originals() -> bool:
-    return board().originals is not None and data.may_see_pictures()
+    return board().originals is not None and data.may_see_images()
 
 
 def _original(page: Page, one: Picture) -> None:

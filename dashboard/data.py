@@ -269,14 +269,14 @@ def pictures(
         )
 
 
-def may_see_pictures() -> bool:
+def may_see_images() -> bool:
     """Whether images may be shown and given to whoever looks."""
-    return board().pictures
+    return board().images
 
 
 def original(key: str, sample: int) -> Original | Expired | str:
     """A sample's original; a text: why it cannot be shown. Raises LookupError where there is no log, or no right."""
-    if board().originals is None or not may_see_pictures():
+    if board().originals is None or not may_see_images():
         raise LookupError("originals are not shown here")
     return _original(key, sample)
 
@@ -294,7 +294,8 @@ def _original(key: str, sample: int) -> Original | Expired | str:
 def samples_by_key(deployment_id: int, samples: Sequence[int]) -> tuple[list[Picture], dict[int, ReviewLine]]:
     """These samples, as far as they are kept, and what people last said of them. Not cached: asked for a download."""
     with connected() as conn:
-        return pictures_by_key(conn, deployment_id, samples), newest_reviews(conn, samples)
+        found = pictures_by_key(conn, deployment_id, samples, thumbnails=may_see_images())
+        return found, newest_reviews(conn, samples)
 
 
 @st.cache_data(ttl=_FRESH_S, show_spinner=False)
@@ -389,16 +390,30 @@ def coverage_of_reference(
     return covered(_rows_of_reference(key, reference_id), rows, rng=np.random.default_rng(0)), len(keys)
 
 
-@st.cache_data(ttl=_STANDING_S, show_spinner=False, max_entries=16)
 def representing(
     key: str, deployment_id: int, reference_id: int, start: datetime, end: datetime, segment: str | None, most: int
 ) -> tuple[list[tuple[Picture, Representative]], int]:
     """Samples of a window that represent what is different from the reference, and how many they were chosen from."""
+    return _representing(key, deployment_id, reference_id, start, end, segment, most, may_see_images())
+
+
+@st.cache_data(ttl=_STANDING_S, show_spinner=False, max_entries=16)
+def _representing(
+    key: str,
+    deployment_id: int,
+    reference_id: int,
+    start: datetime,
+    end: datetime,
+    segment: str | None,
+    most: int,
+    thumbnails: bool,
+) -> tuple[list[tuple[Picture, Representative]], int]:
     rows, keys = _rows_of_window(key, deployment_id, reference_id, start, end, segment)
     kept = _rows_of_reference(key, reference_id)
     found = representatives(kept, rows, most, rng=np.random.default_rng(0)) if keys else []
     with connected() as conn:
-        known = {one.id: one for one in pictures_by_key(conn, deployment_id, [keys[one.row] for one in found])}
+        chosen = [keys[one.row] for one in found]
+        known = {one.id: one for one in pictures_by_key(conn, deployment_id, chosen, thumbnails=thumbnails)}
     return [(known[keys[one.row]], one) for one in found if keys[one.row] in known], len(keys)
 
 

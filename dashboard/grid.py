@@ -18,7 +18,7 @@ _MOST = 500  # images in one zip
 
 def grid(scene: Scene, found: Sequence[Picture], near: Picture, said: dict[int, ReviewLine]) -> None:
     """The images by their numbers; under each a box, where images may be taken away."""
-    may_choose = data.may_see_pictures()
+    may_choose = data.may_see_images()
     if may_choose:
         _bar(scene, [one.id for one in found])
     with st.container(key="cards"):

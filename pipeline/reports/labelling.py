@@ -37,7 +37,7 @@ class Chosen:
     @property
     def image(self) -> bytes | None:
         """The best picture at hand."""
-        return self.original or self.sample.thumbnail
+        return self.original or self.sample.thumbnail or None
 
     @property
     def file(self) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, func, select
+from sqlalchemy import ColumnElement, Connection, Select, func, null, select
 
 from pipeline.storage.samples import same_record
 from pipeline.storage.schema import SampleRow, ScoreRow, SegmentRow, StreamRow
@@ -48,10 +48,14 @@ def read_pictures(
     flagged: bool | None,
     order: Order,
     limit: int,
+    thumbnails: bool = True,
 ) -> list[Picture]:
-    """Samples with start <= tick < end of these segments, each image once; `flagged` None: both."""
+    """Samples with start <= tick < end of these segments, each image once; `flagged` None: both.
+
+    Without `thumbnails` no picture leaves the database.
+    """
     statement = (
-        _pictures()
+        _pictures(thumbnails)
         .where(
             SampleRow.deployment_id == deployment_id,
             SampleRow.segment_id.in_(segments),
@@ -69,9 +73,11 @@ def read_pictures(
     return _each_once(conn, statement)[:limit]
 
 
-def pictures_by_key(conn: Connection, deployment_id: int, keys: Collection[int]) -> list[Picture]:
+def pictures_by_key(
+    conn: Connection, deployment_id: int, keys: Collection[int], *, thumbnails: bool = True
+) -> list[Picture]:
     """These samples of a deployment, as far as they are still kept, oldest first; each image once."""
-    statement = _pictures().where(SampleRow.deployment_id == deployment_id, SampleRow.id.in_(keys))
+    statement = _pictures(thumbnails).where(SampleRow.deployment_id == deployment_id, SampleRow.id.in_(keys))
     return _each_once(conn, statement.order_by(SampleRow.event_time, SampleRow.id))
 
 
@@ -80,7 +86,7 @@ def count_samples(conn: Connection, deployment_id: int) -> int:
     return conn.scalar(select(func.count()).where(SampleRow.deployment_id == deployment_id)) or 0
 
 
-def _pictures() -> Select[*tuple[Any, ...]]:
+def _pictures(thumbnails: bool) -> Select[*tuple[Any, ...]]:
     """Columns in the order of Picture."""
     return (
         select(
@@ -98,7 +104,7 @@ def _pictures() -> Select[*tuple[Any, ...]]:
             StreamRow.topic,
             StreamRow.partition,
             SampleRow.offset,
-            SampleRow.thumbnail,
+            SampleRow.thumbnail if thumbnails else null(),
             ScoreRow.support,
         )
         .join(ScoreRow, same_record())

@@ -369,7 +369,7 @@ def test_an_original_is_shown_or_why_it_cannot_be(
 
 def test_who_may_see_no_images_is_offered_no_original(url: str, serve: Any) -> None:
     log = Log(Expired(1, 2))
-    serve(url, originals=log, pictures=False)
+    serve(url, originals=log, images=False)
     at = run("samples")
     assert [toggle.key for toggle in at.toggle] == ["strange"]
     assert not at.checkbox
