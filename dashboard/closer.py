@@ -24,11 +24,13 @@ def closer(scene: Scene, found: list[Picture], said: dict[int, ReviewLine]) -> P
     one = found[at]
     reference = data.reference(page.key, scene.stands.deployment.reference_id)
     st.html(markup.pictures([replace(looks.thumb(scene, one), mark=reviewing.mark(said.get(one.id)))], across=1))
-    reviewing.judge(found, at, said)
+    if one.is_ood:
+        reviewing.judge(found, at, said)
     name = reference.classes[one.class_index] if one.class_index < len(reference.classes) else "?"
     _toggles()
+    rare = rarity(at_least(reference, one.score), reference.n)
     rows = [
-        ("how rare", f"{rarity(at_least(reference, one.score), reference.n)} of the reference's images"),
+        ("how rare", f"{'more than 1 in 10' if rare == 'usual' else rare} of the reference's images"),
         ("score", f"{one.score:.2f} nats; unusual beyond {reference.threshold:.2f}".replace("-", "−")),
         ("support", "not known" if one.support is None else f"{one.support:.2f} by the reference's images"),
         ("predicted", f"{name}, softmax {one.msp:.0%}".replace("%", " %")),

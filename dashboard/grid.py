@@ -38,7 +38,7 @@ def grid(scene: Scene, found: Sequence[Picture], near: Picture, said: dict[int, 
 
 def _bar(scene: Scene, shown: Sequence[int]) -> None:
     chosen = _chosen()
-    with st.container(key="choose", horizontal=True, gap="small"):
+    with st.container(key="choose", horizontal=True, vertical_alignment="center", gap="small"):
         st.button("Choose all shown", key="choose-all", on_click=_set_anew, args=((*chosen, *shown),))
         if not chosen:
             return
