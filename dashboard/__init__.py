@@ -7,6 +7,9 @@ asking.py     what the explaining process says
 changes.py    what differs between two windows, beyond chance. Pure
 compared.py   the panel of it; saving.py what a window saves; what_if.py another threshold
 report.py     the same as a page or JSON that opens offline. Pure
+closer.py     one image of many: its score, its original, what people say of it by three keys (reviewing.py)
+grid.py       many images, each with a box: what is chosen goes into a zip for labelling
+representing.py  what represents a change, beside the strangest, normal ones and the reference's nearest
 facts.py      what that means: trust, verdict, excess. Pure
 coverage.py   what is new and what is gone, of stored rows. Pure
 charts/       Vega-Lite specifications as dictionaries. Pure

@@ -3,6 +3,8 @@
 from datetime import datetime
 from typing import Protocol
 
+from pipeline.alerts.precision import Verdict
+
 
 class Actions(Protocol):
     """Decisions of people; `seen` is the newest event that the page showed of the incident.
@@ -22,3 +24,6 @@ class Actions(Protocol):
 
     def note(self, incident_id: int, *, who: str, why: str, seen: int) -> str:
         """Something that others should know."""
+
+    def review(self, sample_id: int, verdict: Verdict | None, *, who: str) -> str:
+        """What a single image is; None: what was said of it last is withdrawn."""

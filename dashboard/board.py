@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Engine
 
 from dashboard.actions import Actions
+from dashboard.originals import Originals
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,8 @@ class Board:
     refresh_s: float | None = 10.0  # None: pages stand still
     actions: Actions | None = None
     login: str | None = None  # who decides where nobody else says so
+    originals: Originals | None = None  # the log that samples came from; None: it is not at hand
+    images: bool = True  # whether readers may see pictures of images
     explainer: str | None = None  # where `oodwatch explain --serve` answers, if it runs
     url: str | None = None  # where these pages are, as links from elsewhere have it
     user_header: str | None = None  # in which a proxy names the user

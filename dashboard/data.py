@@ -3,7 +3,7 @@
 The first argument, `key`, is the database's name: two databases never answer for one another.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,13 +16,16 @@ from sqlalchemy.exc import DBAPIError
 
 from dashboard.board import board
 from dashboard.coverage import MOST_ROWS, Covered, Usual, covered, usual
+from dashboard.originals import Expired, Original
 from dashboard.windows import Cut, Window, aligned, coarse, to_ms
+from pipeline.alerts.precision import Judged
 from pipeline.errors import EnvironmentFault, OodwatchError, UsageError
 from pipeline.records import Float64s, Ints, Reference, ReferenceImage
 from pipeline.reports.bundle import bundle
 from pipeline.shift.baseline import Baseline
 from pipeline.shift.folding import POOLED
 from pipeline.shift.histogram import FINE_BINS
+from pipeline.shift.representatives import Representative, representatives
 from pipeline.shift.rollup import RollUp
 from pipeline.shift.rollup import without as rest_of
 from pipeline.stages.answering import Composer
@@ -60,7 +63,9 @@ from pipeline.storage.monitoring import (
 from pipeline.storage.packages import RegisteredPackage, list_packages
 from pipeline.storage.processes import Process, list_processes
 from pipeline.storage.references import ReferenceLine, list_references, reference_by_key, reference_images
-from pipeline.storage.sample_pages import Order, Picture, read_pictures
+from pipeline.storage.reviews import ReviewLine, flagged_judged, newest_reviews
+from pipeline.storage.reviews import history_of_image as read_history
+from pipeline.storage.sample_pages import Order, Picture, pictures_by_key, read_pictures
 from pipeline.storage.scores import DeadLetterLine, ExportedScore, dead_letters, flagged_scores
 from pipeline.storage.series import Bucket, Totals, oldest_ticks, read_buckets, read_sums, read_totals, spans_of
 from pipeline.storage.streams import LedgerLine, ledger
@@ -340,6 +345,56 @@ def flagged(name: str, window: Window, segments: tuple[int, ...], limit: int) ->
         return flagged_scores(conn, name, *window, segments=segments, limit=limit)
 
 
+def may_see_images() -> bool:
+    """Whether images may be shown and given to whoever looks."""
+    return board().images
+
+
+def original(key: str, sample: int) -> Original | Expired | str:
+    """A sample's original; a text: why it cannot be shown. Raises LookupError where there is no log, or no right."""
+    if board().originals is None or not may_see_images():
+        raise LookupError("originals are not shown here")
+    return _original(key, sample)
+
+
+@st.cache_data(ttl=_STANDING_S, show_spinner="Reading the log …", max_entries=4)
+def _original(key: str, sample: int) -> Original | Expired | str:
+    log = board().originals
+    assert log is not None, "who asks has looked"
+    try:
+        return log.read(sample)
+    except OodwatchError as error:
+        return str(error)  # kept for a while as well: a log that is away is not asked at every refresh
+
+
+def samples_by_key(deployment_id: int, samples: Sequence[int]) -> tuple[list[Picture], dict[int, ReviewLine]]:
+    """These samples, as far as they are kept, and what people last said of them. Not cached: asked for a download."""
+    with connected() as conn:
+        found = pictures_by_key(conn, deployment_id, samples, thumbnails=may_see_images())
+        return found, newest_reviews(conn, samples)
+
+
+@st.cache_data(ttl=_FRESH_S, show_spinner=False)
+def reviews(key: str, samples: tuple[int, ...]) -> dict[int, ReviewLine]:
+    """What people last said of these samples."""
+    with connected() as conn:
+        return newest_reviews(conn, samples)
+
+
+@st.cache_data(ttl=_FRESH_S, show_spinner=False)
+def history_of_image(key: str, sample: int) -> list[ReviewLine]:
+    """All that people ever said of a sample's image."""
+    with connected() as conn:
+        return read_history(conn, sample)
+
+
+@st.cache_data(ttl=_FRESH_S, show_spinner=False)
+def judged(key: str, deployment_id: int) -> list[Judged]:
+    """Flagged images that people have judged."""
+    with connected() as conn:
+        return flagged_judged(conn, deployment_id)
+
+
 @st.cache_data(ttl=_FRESH_S, show_spinner=False)
 def incident(key: str, deployment_id: int, incident_id: int) -> IncidentLine | None:
     """One incident, however old."""
@@ -412,14 +467,51 @@ def coverage_of_reference(
     key: str, deployment_id: int, reference_id: int, start: datetime, end: datetime, segment: str | None
 ) -> tuple[Covered | None, int]:
     """How a window's random samples cover the images kept with a reference, and how many samples that were."""
+    rows, keys = _rows_of_window(key, deployment_id, reference_id, start, end, segment)
+    if not keys:
+        return None, 0
+    return covered(_rows_of_reference(key, reference_id), rows, rng=np.random.default_rng(0)), len(keys)
+
+
+def representing(
+    key: str, deployment_id: int, reference_id: int, start: datetime, end: datetime, segment: str | None, most: int
+) -> tuple[list[tuple[Picture, Representative]], int]:
+    """Samples of a window that represent what is different from the reference, and how many they were chosen from."""
+    return _representing(key, deployment_id, reference_id, start, end, segment, most, may_see_images())
+
+
+@st.cache_data(ttl=_STANDING_S, show_spinner=False, max_entries=16)
+def _representing(
+    key: str,
+    deployment_id: int,
+    reference_id: int,
+    start: datetime,
+    end: datetime,
+    segment: str | None,
+    most: int,
+    thumbnails: bool,
+) -> tuple[list[tuple[Picture, Representative]], int]:
+    rows, keys = _rows_of_window(key, deployment_id, reference_id, start, end, segment)
+    kept = _rows_of_reference(key, reference_id)
+    found = representatives(kept, rows, most, rng=np.random.default_rng(0)) if keys else []
+    with connected() as conn:
+        chosen = [keys[one.row] for one in found]
+        known = {one.id: one for one in pictures_by_key(conn, deployment_id, chosen, thumbnails=thumbnails)}
+    return [(known[keys[one.row]], one) for one in found if keys[one.row] in known], len(keys)
+
+
+def _rows_of_window(
+    key: str, deployment_id: int, reference_id: int, start: datetime, end: datetime, segment: str | None
+) -> tuple[Float64s, list[int]]:
+    """Projected features of random samples of a reference's model, and the samples' keys."""
     basis = reference(key, reference_id)
     with connected() as conn:
         samples = window_samples(conn, deployment_id, start, end, segment=segment, limit=MOST_ROWS)
-    own = [np.frombuffer(one.features, "<f2") for one in samples if one.model_id == basis.model_id]
+    own = [one for one in samples if one.model_id == basis.model_id]
     if not own:
-        return None, 0
-    rows = (np.stack(own).astype(np.float64) - basis.feature_mean) @ basis.projection
-    return covered(_rows_of_reference(key, reference_id), rows, rng=np.random.default_rng(0)), len(own)
+        return np.zeros((0, 1)), []
+    features = np.stack([np.frombuffer(one.features, "<f2") for one in own]).astype(np.float64)
+    return (features - basis.feature_mean) @ basis.projection, [one.id for one in own]
 
 
 def _rows_of_reference(key: str, reference_id: int) -> Float64s:

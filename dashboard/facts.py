@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
+from pipeline.alerts.precision import Raised
 from pipeline.shift.folding import POOLED
 from pipeline.storage.incident_pages import AlertLine, EventLine, IncidentLine, VerdictLine
 from pipeline.storage.processes import Process
@@ -80,6 +81,11 @@ class Verdict:
     share: float | None
     low: float | None
     high: float | None
+
+
+def raised(incident: IncidentLine) -> Raised:
+    """Which images an incident is about."""
+    return Raised.of(incident.onset, incident.resolved_at, (alert.segment for alert in incident.alerts))
 
 
 def rank(state: str) -> int:

@@ -56,16 +56,26 @@ def act(incident: IncidentLine) -> None:
         for title in ("Silence", "Expect", "Note"):
             with st.popover(title):
                 _form(title, incident, actions)
-        if user() is None:
-            st.session_state.setdefault("name", st.session_state.get("who", ""))
-            st.text_input(
-                "Your name",
-                key="name",
-                placeholder=board().login or "your name",
-                label_visibility="collapsed",
-                width=160,
-                on_change=_keep_name,
-            )
+        name_field()
+
+
+def name_field() -> None:
+    """Who decides, where nobody in front says so."""
+    if user() is None:
+        st.session_state.setdefault("name", st.session_state.get("who", ""))
+        st.text_input(
+            "Your name",
+            key="name",
+            placeholder=board().login or "your name",
+            label_visibility="collapsed",
+            width=160,
+            on_change=_keep_name,
+        )
+
+
+def decide(what: Callable[[str], str]) -> bool:
+    """Let it be done under the user's name, and show what is to be said; whether all went as asked."""
+    return _do(lambda: what(_name()))
 
 
 def _form(title: str, incident: IncidentLine, actions: Actions) -> None:
@@ -107,11 +117,12 @@ def _keep_name() -> None:
     st.session_state["who"] = st.session_state["name"].strip()
 
 
-def _do(decide: Callable[[], str]) -> None:
+def _do(what: Callable[[], str]) -> bool:
     try:
-        said = decide()
+        said = what()
     except OodwatchError as refused:  # it is over, or this login may not
         said = str(refused)
     if said:
         frame.tell(said)
     st.cache_data.clear()
+    return not said

@@ -101,14 +101,14 @@ def typical(found: Sequence[Picture]) -> list[Picture]:
 
 
 def thumb(scene: Scene, one: Picture) -> markup.Thumb:
-    """A picture captioned by how rare its score is; of a normal one, by its class."""
+    """A picture captioned by how rare its score is; of a normal one, by its class first."""
     reference = data.reference(scene.page.key, scene.stands.deployment.reference_id)
     rare = rarity(at_least(reference, one.score), reference.n)
     name = reference.classes[one.class_index] if one.class_index < len(reference.classes) else "?"
-    return markup.Thumb(
-        one.thumbnail, rare if one.is_ood else name, f"{'as ' + name + ', ' if one.is_ood else ''}"
-        f"{scene.page.clock.short(one.event_time, scene.page.now)}", one.is_ood and scene.is_wrong,
-    )  # fmt: skip
+    at = scene.page.clock.short(one.event_time, scene.page.now)
+    if one.is_ood:
+        return markup.Thumb(one.thumbnail, rare, f"as {name}, {at}", scene.is_wrong)
+    return markup.Thumb(one.thumbnail, name, f"{rare}, {at}", False)
 
 
 def _sparks(page: Page, stands: Standing) -> Mapping[str, list[float | None]]:

@@ -16,6 +16,7 @@ class Thumb:
     title: str
     line: str
     odd: bool
+    mark: str = ""  # what was said of it
 
 
 def shape(severity: Severity) -> str:
@@ -69,6 +70,17 @@ def pictures(thumbs: Sequence[Thumb], *, across: int = 4) -> str:
 def figures(thumbs: Iterable[Thumb]) -> str:
     """Pictures with their captions, one after another."""
     return "".join(map(_figure, thumbs))
+
+
+def card(thumb: Thumb, *, near: bool) -> str:
+    """One picture that stands in a grid of others, captioned; `near`: it is looked at."""
+    return f'<div class="ow ow-pictures{" near" if near else ""}" style="--across:1">{_figure(thumb)}</div>'
+
+
+def pairs(columns: Sequence[tuple[Thumb, Thumb]]) -> str:
+    """Pictures with another one under each."""
+    told = "".join(f'<div class="pair">{_figure(upper)}{_figure(lower)}</div>' for upper, lower in columns)
+    return f'<div class="ow ow-pictures" style="--across:6">{told}</div>'
 
 
 def bars(rows: Iterable[tuple[str, float, float, str, bool]]) -> str:
@@ -129,7 +141,8 @@ def _figure(thumb: Thumb) -> str:
         kind = "png" if thumb.picture.startswith(b"\x89PNG") else "webp"
         shown = f'<img alt="{escape(thumb.title)}, {escape(thumb.line)}" src="data:image/{kind};base64,{data}">'
     caption = f"<figcaption><b>{escape(thumb.title)}</b><br>{escape(thumb.line)}</figcaption>"
-    return f'<figure class="{"odd" if thumb.odd else "usual"}">{shown}{caption}</figure>'
+    mark = f'<span class="mark">{escape(thumb.mark)}</span>' if thumb.mark else ""
+    return f'<figure class="{"odd" if thumb.odd else "usual"}">{shown}{mark}{caption}</figure>'
 
 
 def _spark(values: Sequence[float | None], colour: str) -> str:

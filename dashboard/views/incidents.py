@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard import data, facts, frame, looks, markup, trends, wording
+from dashboard import data, facts, frame, looks, markup, reviewing, trends, wording
 from dashboard.board import board
 from dashboard.frame import Page
 from dashboard.handling import act
@@ -88,6 +88,8 @@ def _detail(scene: Scene, incident: IncidentLine) -> None:
     with right:
         _causes(answer)
         looks.pictures(scene)
+        frame.link("samples", "Look at its images", View(segment=scene.segment, incident=incident.id))
+        reviewing.were_right(page, scene.stands.deployment.id, scene.stands.incidents, incident)
         looks.histogram(scene)
         _save(incident)
 

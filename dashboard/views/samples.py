@@ -3,23 +3,25 @@
 import csv
 import io
 from dataclasses import replace
-from html import escape
 
 import numpy as np
 import streamlit as st
 
-from dashboard import data, frame, looks, markup
+from dashboard import data, frame, markup
 from dashboard.board import board
+from dashboard.closer import beside, closer
 from dashboard.frame import Page
+from dashboard.grid import grid
 from dashboard.markup import Thumb
 from dashboard.normal import at_least
+from dashboard.representing import represent
 from dashboard.scene import Scene, scene_of, trust_strip
-from dashboard.strange import strange
 from dashboard.times import rarity
+from dashboard.windows import Window
 from pipeline.storage.sample_pages import Picture
 
 _SHOWN = 24
-_KINDS = ("strangest", "newest unusual", "normal", "reference")
+_KINDS = ("strangest", "newest unusual", "normal", "the change", "reference")
 
 
 def show() -> None:
@@ -37,25 +39,25 @@ def draw(page: Page) -> None:
     if kind == "reference":
         _reference(scene)
         return
+    if kind == "the change":
+        represent(scene, _window(scene))
+        return
     found = _found(scene, kind)
-    st.html(markup.heading(f"{kind.capitalize()}, {where}", f"{len(found)} of what is kept; {page.clock.name}"))
+    since = "" if page.incident is None else f" since {page.clock.short(scene.since, page.now)}"
+    st.html(markup.heading(f"{kind.capitalize()}{since}, {where}", f"{len(found)} of what is kept; {page.clock.name}"))
     if not found:
         _none(scene)
         return
     with st.container(key="body"):
-        left, closer = st.columns([8, 4])
-    with closer:
-        one = _closer(scene, found)
+        left, right = st.columns([8, 4])
+    said = data.reviews(page.key, tuple(one.id for one in found))
+    with right:
+        one = closer(scene, found, said)
+        _download(page, found)
     with left:
-        if st.session_state.get("strange"):
-            strange(page, one.id)
+        if beside(page, one):
             st.html(markup.heading("All that are shown"))
-        thumbs = [looks.thumb(scene, one) for one in found]
-        numbered = [
-            Thumb(one.picture, f"{at}. {one.title}", f"{one.line}, {picture.segment}", False)
-            for at, (one, picture) in enumerate(zip(thumbs, found, strict=True), 1)
-        ]
-        st.html(markup.pictures(numbered, across=6))
+        grid(scene, found, one, said)
 
 
 def _none(scene: Scene) -> None:
@@ -79,7 +81,7 @@ def _found(scene: Scene, kind: str) -> list[Picture]:
     return data.pictures(
         page.key,
         stands.deployment.id,
-        *page.window,
+        *_window(scene),
         keys,
         kind != "normal",
         "strangest" if kind == "strangest" else "newest",
@@ -87,34 +89,9 @@ def _found(scene: Scene, kind: str) -> list[Picture]:
     )
 
 
-def _closer(scene: Scene, found: list[Picture]) -> Picture:
-    page = scene.page
-    number = st.number_input("Look closer at", 1, len(found), 1, key="closer")
-    one = found[int(number) - 1]
-    reference = data.reference(page.key, scene.stands.deployment.reference_id)
-    st.html(markup.pictures([looks.thumb(scene, one)], across=1))
-    name = reference.classes[one.class_index] if one.class_index < len(reference.classes) else "?"
-    st.toggle("Where is it strange?", key="strange")
-    rows = [
-        ("how rare", f"{rarity(at_least(reference, one.score), reference.n)} of the reference's images"),
-        ("score", f"{one.score:.2f} nats; unusual beyond {reference.threshold:.2f}".replace("-", "−")),
-        ("support", "not known" if one.support is None else f"{one.support:.2f} by the reference's images"),
-        ("predicted", f"{name}, softmax {one.msp:.0%}".replace("%", " %")),
-        ("label", one.label or "none"),
-        ("segment", one.segment),
-        ("event time", page.clock.long(one.event_time)),
-        ("id", one.name or "none"),
-        ("original", f"{one.topic}, partition {one.partition}, offset {one.offset:,}"),
-    ]
-    st.html(markup.table(("", ""), [(escape(a), escape(b)) for a, b in rows]))
-    st.download_button(
-        "Save the list as CSV",
-        data=lambda: _as_csv(found),
-        file_name=f"samples-{page.window.start:%Y%m%dT%H%MZ}.csv",
-        mime="text/csv",
-        on_click="ignore",
-    )
-    return one
+def _window(scene: Scene) -> Window:
+    """Of an incident what came since its onset."""
+    return scene.page.window if scene.page.incident is None else Window(scene.since, scene.until)
 
 
 def _reference(scene: Scene) -> None:
@@ -132,6 +109,16 @@ def _reference(scene: Scene) -> None:
         for one in shown
     ]
     st.html(markup.pictures(thumbs, across=8))
+
+
+def _download(page: Page, found: list[Picture]) -> None:
+    st.download_button(
+        "Save the list as CSV",
+        data=lambda: _as_csv(found),
+        file_name=f"samples-{page.window.start:%Y%m%dT%H%MZ}.csv",
+        mime="text/csv",
+        on_click="ignore",
+    )
 
 
 def _as_csv(found: list[Picture]) -> str:

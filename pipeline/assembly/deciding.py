@@ -4,10 +4,15 @@ from collections.abc import Callable
 from datetime import datetime
 
 from pipeline.alerts.acts import Act
+from pipeline.alerts.precision import Verdict
 from pipeline.assembly.handling import Decided, decide
-from pipeline.errors import EnvironmentFault, RefusedError
+from pipeline.assembly.parts import existing_database
+from pipeline.errors import EnvironmentFault, RefusedError, UsageError
 from pipeline.records import utc_now
 from pipeline.settings import Settings
+from pipeline.storage.engine import shown
+from pipeline.storage.reviews import may_review, save_review
+from pipeline.storage.roles import OPERATOR
 
 _DONE = {
     "acknowledge": "acknowledged it",
@@ -39,6 +44,20 @@ class Operator:
     def note(self, incident_id: int, *, who: str, why: str, seen: int) -> str:
         """Something that others should know."""
         return self._decide(incident_id, Act("note", who, why), seen)
+
+    def review(self, sample_id: int, verdict: Verdict | None, *, who: str) -> str:
+        """What a single image is; None: what was said of it last is withdrawn."""
+        try:
+            with existing_database(self._settings) as engine, engine.begin() as conn:
+                if not may_review(conn):
+                    raise UsageError(
+                        f"Nothing was stored: this login may only look at {shown(engine.url)}; use one of the role"
+                        f" {OPERATOR} (the setting dashboard.operator_database)"
+                    )
+                kept = save_review(conn, sample_id, verdict, who=who, now=self._clock())
+        except EnvironmentFault as error:
+            raise EnvironmentFault("Nothing was stored: the database did not take it. Try again.") from error
+        return "" if kept else "Nothing was stored: the image is no longer kept."
 
     def _decide(self, incident_id: int, act: Act, seen: int) -> str:
         try:

@@ -1,7 +1,7 @@
 """Settings and a person's decision → a changed incident; what is stored → what a person is shown."""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine
 from pipeline.alerts.acts import Act, handle
 from pipeline.alerts.incident import Channel, Event, Incident
 from pipeline.alerts.lifecycle import Happened, Rules
+from pipeline.alerts.precision import Raised, Verdict, counts
 from pipeline.alerts.snapshot import Disk
 from pipeline.assembly.answering import composer_of
 from pipeline.assembly.parts import existing_database
@@ -30,6 +31,7 @@ from pipeline.storage.incidents import (
     read_standing,
 )
 from pipeline.storage.monitoring import Superseded, Watched, watched_deployments
+from pipeline.storage.reviews import flagged_judged
 from pipeline.storage.roles import OPERATOR
 
 _ATTEMPTS = 20
@@ -55,6 +57,7 @@ class Listed:
     incident: Incident
     history: Sequence[EventLine]
     payload: dict[str, Any]  # as its newest event would be told
+    judged: Mapping[Verdict, int]  # what people said of its images
 
 
 def alerting_of(settings: Settings) -> Alerting:
@@ -130,11 +133,14 @@ def list_incidents(settings: Settings, *, everything: bool) -> list[Listed]:
             known = ", ".join(one.name for one in watched_deployments(conn, None))
             raise UsageError(f"there is no deployment {settings.deployment!r}; known: {known or 'none'}")
         for deployment in deployments:
+            judged = flagged_judged(conn, deployment.id)
             for incident in all_incidents(conn, deployment.id):
                 if everything or incident.resolved_at is None:
+                    own = Raised.of(incident.onset, incident.resolved_at, [one.segment for one in incident.alerts])
                     lines = history(conn, [incident.id])
                     payload = compose(conn, deployment, incident, _newest(incident, lines))
-                    listed.append(Listed(deployment, incident, lines, payload))
+                    said = counts(image for image in judged if own.is_about(image))
+                    listed.append(Listed(deployment, incident, lines, payload, said))
     return sorted(listed, key=lambda one: (one.incident.resolved_at is None, one.incident.opened_at), reverse=True)
 
 

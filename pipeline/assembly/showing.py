@@ -9,6 +9,7 @@ from dashboard.board import Board
 from dashboard.serving import Place, is_loopback, serve
 from pipeline.assembly.deciding import Operator
 from pipeline.assembly.detecting import thresholds_of
+from pipeline.assembly.originals import LogOriginals
 from pipeline.assembly.overview import SILENT_AFTER
 from pipeline.errors import UsageError
 from pipeline.settings import Settings
@@ -36,6 +37,7 @@ def show_dashboard(settings: Settings, *, explains: bool, say: Callable[[str], N
         url=settings.alerts.dashboard_url,
         user_header=chosen.user_header,
         actions=Operator(settings),
+        originals=None if settings.source.url is None else LogOriginals(settings, settings.source.url, engine),
         explainer=f"http://{settings.explain.address}:{settings.explain.port}",
         login=_login(chosen.address),
     )

@@ -215,6 +215,7 @@ def _as_json(listed: Listed) -> dict[str, object]:
         "incident": _plain({**about, "exception": exception}),
         "alerts": [_plain(alert) for alert in alerts_of],
         "history": [_plain(line._asdict()) for line in listed.history],
+        "judged": dict(listed.judged),
     }
 
 

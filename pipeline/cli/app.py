@@ -23,6 +23,7 @@ from pipeline.cli import (
     evaluation,
     explaining,
     finetuning,
+    labelling,
     model,
     models,
     monitoring,
@@ -94,6 +95,7 @@ for panel, commands in PANELS.items():
         app.command(name, rich_help_panel=panel)(function)
 export = typer.Typer(help="Write stored rows to a file.", no_args_is_help=True)
 export.command("scores")(data.export_scores)
+export.command("samples")(labelling.export_samples)
 app.add_typer(export, name="export", rich_help_panel="Look")
 baseline_commands = typer.Typer(help="What counts as normal traffic: nights, bursts, wandering.", no_args_is_help=True)
 baseline_commands.command("show")(baseline.show)

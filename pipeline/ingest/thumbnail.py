@@ -1,4 +1,4 @@
-"""Thumbnails: WebP, re-encoded from pixels, so that no metadata survives."""
+"""Pictures for people, re-encoded from pixels, so that no metadata survives."""
 
 import io
 
@@ -13,4 +13,14 @@ def thumbnail(pixels: Pixels, side: int = 160) -> bytes:
     image.thumbnail((side, side), Image.Resampling.BILINEAR)
     out = io.BytesIO()
     image.save(out, "WEBP", quality=80, method=2)
+    return out.getvalue()
+
+
+def as_png(pixels: Pixels, longest: int | None) -> bytes:
+    """(H, W, 3) uint8 RGB as PNG without loss, but for a longer side beyond `longest` pixels: it is made so long."""
+    image = Image.fromarray(pixels)
+    if longest is not None:
+        image.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+    out = io.BytesIO()
+    image.save(out, "PNG", compress_level=1)  # it is sent once, over a short way
     return out.getvalue()

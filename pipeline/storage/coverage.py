@@ -20,6 +20,7 @@ class WindowSample:
     value_sha256: bytes
     model_id: str
     thumbnail: bytes | None
+    id: int
 
 
 class SegmentSupport(NamedTuple):
@@ -41,6 +42,7 @@ def window_samples(
     """
     statement = (
         select(
+            SampleRow.id.label("key"),
             SampleRow.features,
             SampleRow.thumbnail,
             SampleRow.offset,
@@ -66,7 +68,13 @@ def window_samples(
         statement = statement.where(SegmentRow.name == segment)
     return [
         WindowSample(
-            row.features, row.name, row.id or f"offset {row.offset}", row.value_sha256, row.model_id, row.thumbnail
+            features=row.features,
+            segment=row.name,
+            name=row.id or f"offset {row.offset}",
+            value_sha256=row.value_sha256,
+            model_id=row.model_id,
+            thumbnail=row.thumbnail,
+            id=row.key,
         )
         for row in conn.execute(statement)
     ]

@@ -10,6 +10,7 @@ from pipeline.storage.alert_schema import IncidentRow, OutboxRow
 from pipeline.storage.explanation_schema import ExplanationRow
 from pipeline.storage.label_schema import LabelRow
 from pipeline.storage.outbox import IS_WAITING
+from pipeline.storage.review_schema import ReviewRow
 from pipeline.storage.samples import trim_oldest
 from pipeline.storage.schema import DeadLetterRow, RollUpPartRow, SampleRow, ScoreRow, Table
 
@@ -35,6 +36,7 @@ def delete_expired(conn: Connection, limits: RetentionLimits, *, now: datetime, 
         (ExplanationRow, ExplanationRow.event_time),
         (RollUpPartRow, RollUpPartRow.tick),
         (LabelRow, LabelRow.event_time),
+        (ReviewRow, ReviewRow.event_time),
     ]
     if conn.dialect.name == "sqlite":
         tables.append((ScoreRow, ScoreRow.event_time))

@@ -46,6 +46,7 @@ _WRITES = {
     "incident_event": "INSERT",
     "outbox": "INSERT, UPDATE, DELETE",
     "label": "UPDATE, DELETE",
+    "review": "UPDATE, DELETE",
     "model_event": "INSERT",
 }
 #: What an operator writes: decisions of people, and drills. Of a baseline only that it was revoked can change; of an
@@ -58,6 +59,7 @@ _DECIDES = {
     "outbox": "INSERT, UPDATE (given_up_at, last_error)",
     "mark": "INSERT",
     "label": "INSERT, UPDATE",
+    "review": "INSERT",
     "model_event": "INSERT",
 }
 

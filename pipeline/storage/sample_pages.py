@@ -1,11 +1,12 @@
 """Samples as pages show them: a few pictures with what their scores said."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, and_, func, select
+from sqlalchemy import ColumnElement, Connection, Select, func, null, select
 
+from pipeline.storage.samples import same_record
 from pipeline.storage.schema import SampleRow, ScoreRow, SegmentRow, StreamRow
 
 Order = Literal["strangest", "newest", "least supported"]
@@ -47,14 +48,47 @@ def read_pictures(
     flagged: bool | None,
     order: Order,
     limit: int,
+    thumbnails: bool = True,
 ) -> list[Picture]:
-    """Samples with start <= tick < end of these segments, each image once; `flagged` None: both."""
-    same = and_(
-        ScoreRow.stream_id == SampleRow.stream_id,
-        ScoreRow.offset == SampleRow.offset,
-        ScoreRow.event_time == SampleRow.event_time,
-    )
+    """Samples with start <= tick < end of these segments, each image once; `flagged` None: both.
+
+    Without `thumbnails` no picture leaves the database.
+    """
     statement = (
+        _pictures(thumbnails)
+        .where(
+            SampleRow.deployment_id == deployment_id,
+            SampleRow.segment_id.in_(segments),
+            SampleRow.tick >= window[0],
+            SampleRow.tick < window[1],
+            ScoreRow.drill.in_([False]),
+        )
+        .order_by(_ORDERS[order])
+        .limit(2 * limit)  # one image may be kept twice: as strange and as random
+    )
+    if order == "least supported":
+        statement = statement.where(ScoreRow.support.is_not(None))
+    if flagged is not None:
+        statement = statement.where(ScoreRow.is_ood == flagged)
+    return _each_once(conn, statement)[:limit]
+
+
+def pictures_by_key(
+    conn: Connection, deployment_id: int, keys: Collection[int], *, thumbnails: bool = True
+) -> list[Picture]:
+    """These samples of a deployment, as far as they are still kept, oldest first; each image once."""
+    statement = _pictures(thumbnails).where(SampleRow.deployment_id == deployment_id, SampleRow.id.in_(keys))
+    return _each_once(conn, statement.order_by(SampleRow.event_time, SampleRow.id))
+
+
+def count_samples(conn: Connection, deployment_id: int) -> int:
+    """How many samples are kept."""
+    return conn.scalar(select(func.count()).where(SampleRow.deployment_id == deployment_id)) or 0
+
+
+def _pictures(thumbnails: bool) -> Select[*tuple[Any, ...]]:
+    """Columns in the order of Picture."""
+    return (
         select(
             SampleRow.id,
             SegmentRow.name,
@@ -70,33 +104,18 @@ def read_pictures(
             StreamRow.topic,
             StreamRow.partition,
             SampleRow.offset,
-            SampleRow.thumbnail,
+            SampleRow.thumbnail if thumbnails else null(),
             ScoreRow.support,
         )
-        .join(ScoreRow, same)
+        .join(ScoreRow, same_record())
         .join(SegmentRow, SegmentRow.id == SampleRow.segment_id)
         .join(StreamRow, StreamRow.id == SampleRow.stream_id)
-        .where(
-            SampleRow.deployment_id == deployment_id,
-            SampleRow.segment_id.in_(segments),
-            SampleRow.tick >= window[0],
-            SampleRow.tick < window[1],
-            ScoreRow.drill.in_([False]),
-        )
-        .order_by(_ORDERS[order])
-        .limit(2 * limit)  # one image may be kept twice: as strange and as random
     )
-    if order == "least supported":
-        statement = statement.where(ScoreRow.support.is_not(None))
-    if flagged is not None:
-        statement = statement.where(ScoreRow.is_ood == flagged)
+
+
+def _each_once(conn: Connection, statement: Select[*tuple[Any, ...]]) -> list[Picture]:
     found: dict[tuple[str, int, int], Picture] = {}
     for row in conn.execute(statement):
         picture = Picture._make(row)
         found.setdefault((picture.topic, picture.partition, picture.offset), picture)
-    return list(found.values())[:limit]
-
-
-def count_samples(conn: Connection, deployment_id: int) -> int:
-    """How many samples are kept."""
-    return conn.scalar(select(func.count()).where(SampleRow.deployment_id == deployment_id)) or 0
+    return list(found.values())

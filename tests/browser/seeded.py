@@ -266,9 +266,10 @@ def _write_samples(
             foggy = state == "incident" and name == FOGGY and at >= ONSET
             for kind in ("strange", "random"):
                 strange = kind == "strange"
-                score = float(rng.normal(-4.8, 1.3) if foggy and strange else rng.normal(-7.4 if strange else -12.2, 1))
+                hazy = foggy and (strange or i % 3 == 0)  # what is random is as foggy as traffic is
+                score = float(rng.normal(-4.8, 1.3) if hazy else rng.normal(-7.4 if strange else -12.2, 1))
                 class_index = int(rng.integers(5))  # no road is empty any more
-                row = features_of(np.array([class_index]), rng, foggy=foggy and strange)
+                row = features_of(np.array([class_index]), rng, foggy=hazy)
                 us, offset = to_microseconds(at) + strange, offset + 1
                 odd = score > reference.threshold
                 scores.append(
@@ -304,7 +305,7 @@ def _write_samples(
                         stream_id=streams[camera % 3],
                         offset=offset,
                         event_time=us,
-                        thumbnail=scene(camera, class_index, offset, fog=foggy and strange),
+                        thumbnail=scene(camera, class_index, offset, fog=hazy),
                         features=row[0].astype("<f2").tobytes(),
                         logits=rng.normal(0, 3, 6).astype("<f2").tobytes(),
                         headers=json.dumps({"camera": name}),

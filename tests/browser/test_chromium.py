@@ -1,6 +1,8 @@
 """What only a browser shows: the first hit, time zones, phones, colours, where requests go."""
 
 import sys
+import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -137,6 +139,29 @@ def test_what_is_noted_stands_in_the_history_with_its_author(visit: Visit) -> No
     visit.page.get_by_test_id("stPopoverBody").get_by_role("button", name="Note").click()
     row = visit.page.locator(".ow table tr").filter(has_text="<b>fog</b> over the ring")
     expect(row).to_contain_text("robin")
+
+
+def test_three_keys_judge_images_one_takes_back_and_all_go_to_be_labelled(visit: Visit) -> None:
+    visit.go("/incidents?incident=2")
+    visit.page.get_by_role("link", name="Look at its images").click()
+    expect(visit.page.get_by_role("heading", name=f"Strangest since 00:49, {FOGGY}")).to_be_visible()
+    visit.settle()
+    for key, judged in (("1", 1), ("3", 2), ("2", 3), ("u", 2)):
+        visit.page.keyboard.press(key)
+        expect(visit.page.get_by_text(f"{judged} of 24 judged")).to_be_visible()
+    expect(visit.page.get_by_label("Look closer at")).to_have_value("3")
+    expect(visit.page.locator("figure .mark")).to_have_text(["real shift", "bad input"])
+    visit.page.get_by_role("button", name="Choose all shown").click()
+    visit.page.get_by_text("originals, where the log has them").click()  # while the boxes are still being drawn
+    with visit.page.expect_download() as download:
+        visit.page.get_by_role("button", name="Download 24 with originals for labelling").click()
+    with zipfile.ZipFile(download.value.path()) as archive:
+        endings = Counter(name.rpartition(".")[2] for name in archive.namelist())
+    assert endings["csv"] == endings["json"] == 1
+    assert endings["png"] + endings["webp"] == 24
+    assert endings["png"] > endings["webp"] > 0
+    visit.page.get_by_test_id("stSidebarNav").get_by_text("Incidents", exact=True).click()
+    expect(visit.page.get_by_text("1 real shift, 1 bad input")).to_be_visible()
 
 
 @pytest.mark.parametrize(

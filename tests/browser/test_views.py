@@ -3,7 +3,7 @@
 import io
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,16 +18,29 @@ from streamlit.testing.v1 import AppTest
 import dashboard
 from dashboard import data, saving
 from dashboard.board import Board, board, give
+from dashboard.originals import Expired, Original
 from dashboard.windows import Window, to_ms
-from pipeline.errors import RefusedError
+from pipeline.alerts.precision import Verdict
+from pipeline.errors import EnvironmentFault, RefusedError
 from pipeline.shift.folding import POOLED, TickKey
 from pipeline.storage.engine import make_engine, open_database
 from pipeline.storage.migrations.run import upgrade
 from pipeline.storage.model_events import PROMOTED, add_event
 from pipeline.storage.packages import RegisteredPackage, save_package
 from pipeline.storage.read_only import open_read_only
-from pipeline.storage.schema import DeploymentRow, SegmentRow, StreamRow, TickRow
+from pipeline.storage.reviews import save_review
+from pipeline.storage.samples import same_record
+from pipeline.storage.schema import (
+    DeploymentRow,
+    ReferenceImageRow,
+    SampleRow,
+    ScoreRow,
+    SegmentRow,
+    StreamRow,
+    TickRow,
+)
 from pipeline.storage.ticks import StoredTick, put_ticks
+from tests.browser.scenes import scene
 from tests.browser.seeded import CAMERAS, FOGGY, NOW, ONSET, reference_of_seed, seed, sums_of
 from tests.services.postgres import Postgres
 
@@ -53,6 +66,27 @@ class Handled:
         return ""
 
     expect = note = silence
+
+    def review(self, sample_id: int, verdict: Verdict | None, **given: Any) -> str:
+        self.done.append((sample_id, verdict, given))
+        return ""
+
+
+class Log:
+    """Stands in for the log that samples came from."""
+
+    def __init__(self, found: Original | Expired | EnvironmentFault) -> None:
+        self.found = found
+        self.asked: list[int] = []
+
+    def read(self, sample_id: int) -> Original | Expired:
+        self.asked.append(sample_id)
+        if isinstance(self.found, EnvironmentFault):
+            raise self.found
+        return self.found
+
+    def read_all(self, sample_ids: Sequence[int]) -> Mapping[int, bytes]:
+        return {key: self.found.png for key in sample_ids if isinstance(self.found, Original)}
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +115,7 @@ def serve() -> Iterator[Any]:
     """Gives the pages a database."""
     engines: list[Engine] = []
 
-    def given(url: str, *, later: timedelta = timedelta(0), actions: Handled | None = None) -> None:
+    def given(url: str, *, later: timedelta = timedelta(0), actions: Handled | None = None, **more: Any) -> None:
         engines.append(open_read_only(url))
         st.cache_data.clear()
         st.cache_resource.clear()
@@ -94,6 +128,7 @@ def serve() -> Iterator[Any]:
                 silent_after=timedelta(seconds=40),
                 refresh_s=None,
                 actions=actions,
+                **more,
             )
         )
 
@@ -427,6 +462,118 @@ def test_a_silence_has_an_end_and_a_reason(url: str, serve: Any) -> None:
     silence.click().run()
     given = {"until": NOW + timedelta(hours=4), "who": "somebody at the dashboard", "why": "lens is being cleaned"}
     assert handled.done == [(2, {**given, "seen": 3})]
+
+
+def test_a_verdict_moves_on_to_the_next_image_and_undo_goes_back_to_it(url: str, serve: Any) -> None:
+    handled = Handled()
+    serve(url, actions=handled)
+    at = run("samples")
+    at.button(key="judge-shift").click().run()
+    at.button(key="judge-bad_input").click().run()
+    assert at.number_input(key="closer").value == 3
+    (one, *_), (two, *_) = handled.done
+    assert one != two
+    who = {"who": "somebody at the dashboard"}
+    assert handled.done == [(one, "shift", who), (two, "bad_input", who)]
+    at.button(key="judge-undo").click().run()
+    assert handled.done[2:] == [(two, None, who)]
+    assert at.number_input(key="closer").value == 2
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (Original(scene(0, 0, 1), 4_000, 3_000, "jpeg", 182_044), "4,000 × 3,000 pixels, jpeg, 182,044 bytes"),
+        (Expired(401_000, 412_000), "begins at offset 401,000 now"),
+        (EnvironmentFault("no <broker> answers"), "It cannot be shown. no &lt;broker&gt; answers"),
+    ],
+)
+def test_an_original_is_shown_or_why_it_cannot_be(
+    found: Original | Expired | EnvironmentFault, said: str, url: str, serve: Any
+) -> None:
+    log = Log(found)
+    serve(url, originals=log)
+    at = run("samples")
+    at.toggle(key="original").set_value(True).run()
+    assert said in words(at)
+    at.number_input(key="closer").set_value(2).run()
+    at.run()
+    assert len(log.asked) == 2
+
+
+def test_who_may_see_no_images_is_offered_no_original(url: str, serve: Any) -> None:
+    log = Log(Expired(1, 2))
+    serve(url, originals=log, images=False)
+    at = run("samples")
+    assert [toggle.key for toggle in at.toggle] == ["strange"]
+    assert not at.checkbox
+    with pytest.raises(LookupError):
+        data.original(board().key, 1)
+    assert log.asked == []
+
+
+def test_chosen_images_add_up_over_pages_and_go_one_by_one(url: str, serve: Any) -> None:
+    serve(url)
+    at = run("samples", segment=FOGGY)
+    shown = len(at.checkbox)
+    at.checkbox[0].check().run()
+    assert at.get("download_button")[0].proto.label == "Download 1 for labelling"
+    at.button(key="choose-all").click().run()
+    at.checkbox[3].uncheck().run()
+    assert [box.value for box in at.checkbox].count(True) == shown - 1
+    at.selectbox(key="segment").set_value(CAMERAS[0]).run()
+    at.checkbox[0].check().run()
+    assert at.get("download_button")[0].proto.label == f"Download {shown} for labelling"
+    at.button(key="choose-none").click().run()
+    assert not any(box.value for box in at.checkbox)
+
+
+def show_the_change() -> str:
+    at = run("samples", segment=FOGGY, incident="2")
+    at.session_state["kind"] = "the change"
+    return words(at.run())
+
+
+def test_what_represents_the_change_stands_over_the_nearest_of_the_reference(url: str, serve: Any) -> None:
+    serve(url)
+    said = show_the_change()
+    assert f"What represents the change since 00:49, {FOGGY}" in said
+    assert said.count("× as frequent</b>") == said.count("<b>nearest of the reference</b>") >= 4
+    assert "stands for 4.5 %, score 1 in 2,000" in said
+
+
+def test_without_random_samples_or_images_of_the_reference_the_page_says_what_is_missing(url: str, serve: Any) -> None:
+    engine = open_database(url)
+    with engine.begin() as conn:
+        conn.execute(delete(SampleRow).where(SampleRow.kind == "random"))
+    serve(url)
+    assert "n = 0, too few random samples with features" in show_the_change()
+    with engine.begin() as conn:
+        conn.execute(delete(ReferenceImageRow))
+    engine.dispose()
+    serve(url)
+    assert "The reference keeps no images" in show_the_change()
+
+
+def test_what_people_said_of_images_says_whether_alerts_were_right(url: str, serve: Any) -> None:
+    engine = open_database(url)
+    with engine.begin() as conn:
+        flagged = (
+            select(SampleRow.id)
+            .join(ScoreRow, same_record())
+            .join(SegmentRow, SegmentRow.id == SampleRow.segment_id)
+            .where(SegmentRow.name == FOGGY, SampleRow.event_time >= ONSET, ScoreRow.is_ood.in_([True]))
+        )
+        verdicts: tuple[Verdict, ...] = ("shift", "shift", "shift", "noise")
+        for key, verdict in zip(conn.scalars(flagged.limit(4)).all(), verdicts, strict=True):
+            save_review(conn, key, verdict, who="ann", now=NOW)
+    engine.dispose()
+    serve(url)
+    said = words(run("incidents"))
+    assert "3 real shift, 1 noise" in said
+    assert "1 of 1 judged: 100 % (2.5 % to 100 %)" in said
+    assert "3 of 4 judged: 75 % (19 % to 99 %)" in said
+    assert words(run("samples", segment=FOGGY)).count('<span class="mark">') >= 4
 
 
 def test_what_cannot_be_is_said(url: str, serve: Any) -> None:

@@ -56,6 +56,7 @@ def test_as_json_it_is_the_payload_of_a_webhook_with_alerts_and_history(command:
     assert (line["incident"]["opened_at"], line["onset"]) == ("2026-11-24T00:03:00Z", "2026-11-24T00:02:00Z")
     assert [alert["segment"] for alert in line["alerts"]] == ["cam-0", EVIL]
     assert [event["kind"] for event in line["history"]] == ["raise", "raise"]
+    assert line["judged"] == {"shift": 0, "noise": 0, "bad_input": 0}
 
 
 def test_it_is_acknowledged_silenced_expected_and_noted_on(command: Command, url: str, traffic: Traffic) -> None:

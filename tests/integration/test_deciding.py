@@ -47,6 +47,13 @@ def test_who_comes_second_hears_what_the_first_did_and_changes_nothing(tmp_path:
     assert kinds == ["raise"] * 3 + ["acknowledge", "silence", "acknowledge"]
 
 
+def test_of_an_image_that_is_gone_no_verdict_is_stored_and_that_is_said(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/board.db"
+    seed(url, hours=1)
+    assert operator(url).review(1, "noise", who="dana") == ""
+    assert operator(url).review(99_999, "noise", who="dana") == "Nothing was stored: the image is no longer kept."
+
+
 def test_on_postgresql_a_reader_is_told_which_role_it_takes_and_an_operator_decides(postgres: Postgres) -> None:
     database = postgres.create_database()
     url = postgres.url(database)
@@ -64,10 +71,13 @@ def test_on_postgresql_a_reader_is_told_which_role_it_takes_and_an_operator_deci
         with pytest.raises(UsageError, match=f"may only look.*{OPERATOR}") as refused:
             operator(looks).note(2, who="dana", why="fog", seen=3)
         assert "INSERT" not in str(refused.value)
+        with pytest.raises(UsageError, match=f"may only look.*{OPERATOR}"):
+            operator(looks).review(1, "shift", who="dana")
         over = {"operator_database": postgres.url(database, user="decides", password="x")}
         both = Operator(load_settings(database=looks, dashboard=over), lambda: datetime.now(UTC))
         assert both.acknowledge(2, who="dana", why="", seen=3) == ""
         assert handling(url) == ("acknowledged", "dana")
+        assert both.review(1, "shift", who="dana") == ""
     finally:
         postgres.drop_database(database)
         for role in (*logins.values(), READER, WRITER, OPERATOR):

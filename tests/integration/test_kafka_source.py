@@ -12,8 +12,10 @@ import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from sqlalchemy import create_engine, text
 
+from dashboard.originals import Expired, Original
+from pipeline.assembly.originals import LogOriginals
 from pipeline.assembly.working import run_worker
-from pipeline.errors import InconsistentLog, UsageError
+from pipeline.errors import EnvironmentFault, InconsistentLog, UsageError
 from pipeline.ingest.kafka_options import read_options
 from pipeline.ingest.kafka_producer import KafkaAppender
 from pipeline.ingest.kafka_subscription import KafkaSubscription
@@ -463,3 +465,24 @@ def test_single_records_are_read_again_by_their_offsets_and_those_that_are_gone_
     ]
     assert {record.partition for record in found} == {Partition(site.topic, topic.topic_id(), 0)}
     topic.close()
+
+
+def test_an_original_is_read_from_the_topic_without_a_group_and_says_when_retention_has_taken_it(site: Site) -> None:
+    site.produce([png(i) for i in range(30)])
+    site.drain()
+    with KafkaAdminClient(bootstrap_servers=site.bootstrap) as admin:
+        admin.delete_records({TopicPartition(site.topic, 0): 5})
+        engine = create_engine(site.database)
+        originals = LogOriginals(site.settings(), site.url, engine)
+        key = {int(str(offset)): int(str(key)) for offset, key in site.query('SELECT "offset", id FROM sample')}
+        before = admin.list_groups()
+        found = originals.read(max(key.values()))
+        assert isinstance(found, Original)
+        assert (found.width, found.height, found.format) == (8, 8, "png")
+        early = next(offset for offset in sorted(key) if offset < 5)
+        assert originals.read(key[early]) == Expired(5, 30)
+        assert admin.list_groups() == before
+        engine.dispose()
+    away = LogOriginals(site.settings(), f"kafka://127.0.0.1:1/{site.topic}", create_engine(site.database))
+    with pytest.raises(EnvironmentFault, match=r"no broker answers at 127\.0\.0\.1:1"):
+        away.read(max(key.values()))

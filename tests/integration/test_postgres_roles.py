@@ -33,6 +33,7 @@ TABLES = (
     "roll_up_part",
     "sample",
     "explanation",
+    "review",
     "tick",
     "tick_level",
     "monitor",
@@ -46,7 +47,7 @@ TABLES = (
     "model_event",
 )
 #: What an operator may add to.
-DECISIONS = ("baseline", "model_event")
+DECISIONS = ("baseline", "model_event", "review")
 
 
 @pytest.fixture(scope="module")
