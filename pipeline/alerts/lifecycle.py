@@ -20,6 +20,7 @@ from pipeline.alerts.changes import (
     reopened,
     told,
     top_share,
+    unhandled,
     updated,
 )
 from pipeline.alerts.evidence import Evidence, Stream
@@ -154,6 +155,11 @@ class Casebook:
         if incident.is_quiet:
             if (why := _why_it_ends(incident, top_share(incident, streams), now)) is not None:
                 self._unsilenced(incident, now, why, loud=bool(heard), state=top if heard else incident.state)
+            elif incident.notice_at is not None and incident.notice_at <= now:
+                end = f"{incident.handling} by {incident.handled_by} until {incident.handled_until:%Y-%m-%d %H:%MZ}"
+                why = f"{end}, which is soon: if it goes on then, that is told"
+                event = Event(incident.id, None, None, now, "ends_soon", None, None, MONITOR, why, loud=bool(heard))
+                self._add(event, replace(incident, notice_at=None))
             return
         last = incident.told_at or max(alert.raised_at for alert in incident.open_alerts)
         due = incident.handling == "open" and top in _REPEATED and now - last >= self._rules.repeat
@@ -165,7 +171,7 @@ class Casebook:
     def _unsilenced(
         self, incident: Incident, at: datetime, why: str, *, loud: bool, state: str | None = None
     ) -> Incident:
-        opened = replace(incident, handling="open", handled_until=None, handled_by=None, exception=None)
+        opened = unhandled(incident)
         if loud:
             opened = told(opened, state or incident.state, at)
         to_state = state or incident.state

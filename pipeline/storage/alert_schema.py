@@ -48,6 +48,7 @@ class IncidentRow(Table):
     resolved_at: Mapped[datetime | None]
     told: Mapped[str | None]  # the worst state that was told
     told_at: Mapped[datetime | None]  # when last, since it was opened or reopened
+    notice_at: Mapped[datetime | None]  # from when on it is told that a silence ends soon, where it is to be
 
 
 class AlertRow(Table):

@@ -126,6 +126,7 @@ class AnyStory(RuleBasedStateMachine):
         self.transition = 0
         self.checked = 0
         self.open_since: dict[Key, str] = {}
+        self.announced: set[int] = set()  # incidents whose silence ends soon
 
     @rule(
         key=st.sampled_from(KEYS),
@@ -159,7 +160,7 @@ class AnyStory(RuleBasedStateMachine):
         self.many.follow(evidence, self.now)
 
     @rule(
-        minutes=st.sampled_from([0, 1, 10, 100, 241, 1441, -5]),
+        minutes=st.sampled_from([0, 1, 10, 20, 100, 241, 1441, -5]),
         age=st.sampled_from([0, 300]),
         share=st.floats(0.01, 1),
         ended=st.sets(st.sampled_from(KEYS[:4]), max_size=1),
@@ -221,6 +222,12 @@ class AnyStory(RuleBasedStateMachine):
                     or not next(alert for alert in reversed(incident.alerts) if alert.key == event.alert).provisional
                 )
                 assert rank(event.to_state or "ok") > 0
+            if event.kind in {"silence", "expect"}:
+                self.announced.discard(event.incident_id)
+            if event.kind == "ends_soon":
+                assert incident.is_quiet
+                assert event.incident_id not in self.announced
+                self.announced.add(event.incident_id)
             if event.kind == "late":
                 assert not event.loud
             if event.alert is not None and event.kind in BEGINS:

@@ -159,15 +159,73 @@ def test_a_silence_is_silent_until_its_end_and_then_says_that_it_goes_on(scene: 
     scene.do("silence", 2, until=300)
     scene.see(NORTH, "critical", 3)
     scene.see(SOUTH, "critical", 4)
-    for at in range(5, 300):
+    for at in range(5, 285):
         scene.wait(at, shares={NORTH: 0.9})
     assert scene.told == [("raise", "shift"), ("silence", "silenced")]
+    scene.wait(285)
     scene.wait(300)
-    assert scene.told[2:] == [("expire", "critical")]
+    assert scene.told[2:] == [("ends_soon", None), ("expire", "critical")]
     assert (scene.incident.handling, scene.incident.handled_by) == ("open", None)
     assert scene.events[-1].why == "silenced by ann until now, and it goes on"
     scene.wait(301)
     assert scene.kinds[-1] == "expire"
+
+
+def test_that_a_silence_ends_soon_is_told_once_to_those_who_hear_of_handling(scene: Scene) -> None:
+    scene.see(NORTH, "critical", 1)
+    scene.do("silence", 2, until=300)
+    for at in range(3, 300):
+        scene.wait(at)
+    (notice,) = [event for event in scene.events if event.kind == "ends_soon"]
+    assert (notice.at, notice.why) == (
+        minute(285),
+        "silenced by ann until 2026-11-24 05:00Z, which is soon: if it goes on then, that is told",
+    )
+    assert (scene.handling, action_of(notice)) == ("silenced", "info")
+    assert scene.heard_by("pager") == ["raise", "silence", "ends_soon"]
+    assert scene.heard_by("chat") == ["raise"]
+
+
+def test_a_silence_that_is_prolonged_is_announced_before_each_end(scene: Scene) -> None:
+    scene.see(NORTH, "critical", 1)
+    scene.do("silence", 2, until=100)
+    scene.wait(85)
+    scene.do("expect", 90, until=200)
+    for at in range(91, 200):
+        scene.wait(at)
+    assert [event.at for event in scene.events if event.kind == "ends_soon"] == [minute(85), minute(185)]
+
+
+@pytest.mark.parametrize("until", [31.9, 10])
+def test_the_end_of_a_short_silence_is_not_announced(scene: Scene, until: float) -> None:
+    scene.see(NORTH, "critical", 1)
+    scene.do("silence", 2, until=until)
+    for at in range(3, 40):
+        scene.wait(at)
+    assert scene.kinds == ["raise", "silence", "expire"]
+
+
+def test_no_end_is_announced_of_a_silence_that_is_lifted_or_over_or_that_nobody_would_hear_after(scene: Scene) -> None:
+    scene.see(NORTH, "critical", 1)
+    scene.do("silence", 2, until=100)
+    scene.do("acknowledge", 50)
+    scene.wait(90)
+    scene.do("silence", 91, until=200)
+    scene.see(NORTH, "ok", 150)
+    scene.wait(190)
+    assert "ends_soon" not in scene.kinds
+    scene.see(SOUTH, "critical", 2000, provisional=True)
+    scene.do("silence", 2001, until=2100)
+    scene.wait(2090)
+    assert (scene.kinds[-1], scene.events[-1].loud, scene.heard_by("pager")[-1]) == ("ends_soon", False, "resolve")
+
+
+def test_after_a_silence_that_ended_while_nobody_looked_only_its_end_is_told(scene: Scene) -> None:
+    scene.see(NORTH, "critical", 1)
+    scene.do("silence", 2, until=100)
+    scene.wait(101)
+    scene.wait(102)
+    assert scene.kinds == ["raise", "silence", "expire"]
 
 
 def test_what_ends_in_a_silence_is_told_as_over(scene: Scene) -> None:

@@ -1,0 +1,18 @@
+"""When it is told that a silence ends soon."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0013"
+down_revision = "0011"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column("incident", sa.Column("notice_at", sa.BigInteger(), nullable=True))
+
+
+def downgrade() -> None:
+    with op.batch_alter_table("incident") as batch:
+        batch.drop_column("notice_at")
