@@ -15,7 +15,7 @@ from pipeline.alerts.evidence import Evidence
 from pipeline.alerts.health import Finding, findings
 from pipeline.alerts.incident import Alert, Channel, Event, Incident, action_of, told_to
 from pipeline.alerts.lifecycle import Casebook, Happened, Rules
-from pipeline.alerts.snapshot import Disk
+from pipeline.alerts.snapshot import Disk, Snapshot
 from pipeline.stages.composing import compose_plainly
 from pipeline.storage.alert_evidence import evidence_after, health_streams, read_streams
 from pipeline.storage.engine import reading
@@ -29,7 +29,7 @@ from pipeline.storage.incidents import (
 )
 from pipeline.storage.monitoring import Watched
 from pipeline.storage.outbox import enqueue
-from pipeline.storage.pipeline_health import read_snapshot
+from pipeline.storage.pipeline_health import read_snapshot, why_invalid
 
 #: The answer that is told of an event; the incident as it is right after it.
 Compose = Callable[[Connection, Watched, Incident, Event], dict[str, Any]]
@@ -62,11 +62,15 @@ def take_in(
             if not evidence:
                 return None
             before = _recent(conn, deployment, alerting.rules, min(seen.at for seen in evidence))
+            invalid = why_invalid(conn, deployment, now=now)
     if standing is None:
         with engine.begin() as conn:
             begin_alerting(conn, deployment.id, now=now)
         return []
     book = Casebook(deployment.id, before.values(), alerting.rules)
+    # Before what may follow from it: of that nobody is to be told.
+    for finding in findings(Snapshot(now, mixed=invalid), ()):
+        book.follow(_of_health(finding, deployment, now), now=now)
     for seen in evidence:
         book.follow(seen, now=now)
     newest = evidence[-1].transition_id

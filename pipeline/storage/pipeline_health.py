@@ -47,7 +47,7 @@ def read_snapshot(
         ),
         chosen=chosen is not None,
         refused=None if chosen is None else refusals(conn, chosen),
-        mixed=_mixed(conn, deployment, now),
+        mixed=why_invalid(conn, deployment, now=now),
     )
 
 
@@ -141,7 +141,7 @@ def _imaged(conn: Connection, deployment: Watched) -> tuple[datetime, datetime] 
     return None if first is None or newest is None else (first, newest)
 
 
-def _mixed(conn: Connection, deployment: Watched, now: datetime) -> str | None:
+def why_invalid(conn: Connection, deployment: Watched, *, now: datetime) -> str | None:
     """Why scores cannot be held against the reference: another model's images, or a reference of another model."""
     row = conn.execute(
         select(DeploymentRow.model_id, DeploymentRow.updated_at, ReferenceRow.name, ReferenceRow.model_id.label("of"))

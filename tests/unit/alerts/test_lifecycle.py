@@ -460,6 +460,71 @@ def test_a_model_that_differs_from_its_reference_is_told_loudly_once(scene: Scen
     assert scene.heard_by("pager") == ["baseline_invalid"]
 
 
+def test_while_scores_mean_nothing_shifts_are_listed_with_the_reason_and_told_once_they_mean_something(
+    scene: Scene,
+) -> None:
+    scene.well("model", "baseline_invalid", 1)
+    scene.see(NORTH, "warning", 2, detail="odds ×4")
+    scene.see(NORTH, "critical", 3)
+    for at in range(4, 600):
+        scene.wait(at)
+    assert scene.told == [("baseline_invalid", "baseline_invalid")]
+    assert [event.why for event in scene.events[1:]] == [
+        "odds ×4; told to nobody, as scores cannot be held against their reference now",
+        "told to nobody, as scores cannot be held against their reference now",
+    ]
+    scene.well("model", "ok", 600)
+    for at in range(600, 840):
+        scene.wait(at)
+    assert scene.told[2:] == [("repeat", "critical")]
+    assert scene.events[-1].why == "scores can be held against their reference again, and it goes on"
+    scene.wait(840)
+    assert scene.events[-1].why == "nobody has acknowledged it"
+
+
+def test_what_ended_while_scores_meant_nothing_is_never_told(scene: Scene) -> None:
+    scene.well("model", "baseline_invalid", 1)
+    scene.see(NORTH, "critical", 2)
+    scene.see(NORTH, "ok", 30)
+    scene.well("model", "ok", 40)
+    scene.wait(41)
+    assert scene.told == [("baseline_invalid", "baseline_invalid"), ("resolve", "ok")]
+    assert scene.kinds.count("resolve") == 4
+
+
+def test_missing_images_and_the_pipelines_health_are_told_whatever_scores_mean(scene: Scene) -> None:
+    scene.well("model", "baseline_invalid", 1)
+    scene.see(NORTH, "critical", 2)
+    scene.see(NO_IMAGES, "error", 3)
+    scene.well("workers", "error", 4)
+    assert [event.alert for event in scene.events if event.loud] == [("model", ""), NO_IMAGES, ("workers", "")]
+
+
+def test_a_segment_that_joined_a_known_incident_meanwhile_is_told_after_it(scene: Scene) -> None:
+    scene.see(NORTH, "critical", 1)
+    scene.well("model", "baseline_invalid", 2)
+    scene.see(SOUTH, "critical", 3)
+    scene.see(("histogram", "north"), "shift", 4)
+    scene.wait(100)
+    scene.see(SOUTH, "shift", 101)
+    assert len(scene.told) == 2
+    scene.well("model", "ok", 110)
+    for at in range(110, 300):
+        scene.wait(at)
+    assert scene.told[3:] == [("repeat", "critical")]
+
+
+def test_a_silence_that_ends_while_scores_mean_nothing_ends_when_that_can_be_told(scene: Scene) -> None:
+    scene.see(NORTH, "warning", 1)
+    scene.do("silence", 2, until=60)
+    scene.well("model", "baseline_invalid", 3)
+    scene.wait(100)
+    assert scene.book.incidents[-1].handling == "silenced"
+    scene.well("model", "ok", 110)
+    scene.wait(110)
+    assert scene.told[-1] == ("expire", "warning")
+
+
 def test_the_end_goes_to_whoever_heard_of_it_and_to_nobody_else(scene: Scene) -> None:
     scene.see(NORTH, "warning", 1)
     scene.see(NORTH, "ok", 9)

@@ -349,6 +349,21 @@ def test_images_of_two_models_in_one_deployment_are_told_once_as_invalid(traffic
     assert mixed.startswith("model x@9 is held against reference n-r1, which was made with n@0")
 
 
+def test_a_shift_of_another_models_scores_pages_nobody_even_where_it_is_seen_first(traffic: Traffic) -> None:
+    with traffic.engine.begin() as conn:
+        ensure_deployment(conn, "d", model_id="x@9", reference_id=traffic.reference_id, now=at(0))
+    change(traffic, "pooled", "ok", "critical", 1)
+    said = alert(traffic, 2)
+    assert [(one.kind, one.loud) for one in said] == [("baseline_invalid", True), ("raise", False)]
+    assert said[1].why == "odds ×4; told to nobody, as scores cannot be held against their reference now"
+    with traffic.engine.begin() as conn:
+        ensure_deployment(conn, "d", model_id="m@0", reference_id=traffic.reference_id, now=at(3))
+    assert alert(traffic, 3) == []  # no image was scored yet: nobody knows
+    healthy(traffic)
+    told = [(row["kind"], row["to_state"]) for row in rows(traffic.engine, IncidentEventRow)[2:]]
+    assert told == [("resolve", "ok"), ("resolve", "ok"), ("repeat", "critical")]
+
+
 def test_a_disk_that_fills_up_is_told_with_its_numbers(traffic: Traffic) -> None:
     free = [3 * 2**30]
     full = Alerting(Rules(), CHANNELS, disk=lambda: Disk("/var/lib/oodwatch", free[0], 100 * 2**30))
