@@ -33,8 +33,9 @@ Key = tuple[str, str]  # signal, segment
 
 #: The signal that says that no images come.
 SILENCE = "silence"
-#: The kind of what a drill has told. It is never open, and no list of incidents holds it.
-DRILL = "drill"
+#: Kinds of what is told and is no incident: it is never open, and no list of incidents holds it.
+DRILL, DIGEST = "drill", "digest"
+UNLISTED = (DRILL, DIGEST)
 
 _RANKS = {"shift": 1, "warning": 2, "error": 3, "baseline_invalid": 3, "critical": 4}
 _SEVERITIES = {"shift": "info", "warning": "warning", "error": "error", "baseline_invalid": "error"}
@@ -154,6 +155,7 @@ class Channel:
     min_state: str = "shift"  # shift, warning, critical: the least that it wants to hear of
     acknowledges: bool = False  # it can be told that somebody takes care
     informed: bool = False  # it hears of everything that happens to an incident that it was told of
+    digest: bool = False  # it is told of each day
 
 
 def action_of(event: Event) -> Action:

@@ -72,10 +72,18 @@ def alerting_of(settings: Settings) -> Alerting:
             channel.min_state,
             acknowledges=channel.kind in _ACKNOWLEDGING,
             informed=channel.events == "all",
+            digest=channel.digest,
         )
         for channel in settings.channels
     ]
-    return Alerting(rules, channels, composer_of(settings), _disk_of(settings), pace=settings.clock.factor)
+    return Alerting(
+        rules,
+        channels,
+        composer_of(settings),
+        _disk_of(settings),
+        pace=settings.clock.factor,
+        digest=alerts.digest_at,
+    )
 
 
 def decide(

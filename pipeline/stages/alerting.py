@@ -6,7 +6,7 @@ transitions are taken in. People's decisions go the same way, see `assembly.hand
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, time
 from typing import Any
 
 from sqlalchemy import Connection, Engine
@@ -46,6 +46,7 @@ class Alerting:
     compose: Compose = compose_plainly
     disk: Callable[[], Disk | None] = lambda: None  # where the database lies
     pace: float = 1.0  # seconds of the clock that pass in one of the machine's
+    digest: time | None = None  # when each day is told, UTC
 
 
 def take_in(

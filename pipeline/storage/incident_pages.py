@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 
-from pipeline.alerts.incident import DRILL
+from pipeline.alerts.incident import UNLISTED
 from pipeline.storage.alert_schema import AlertRow, IncidentEventRow, IncidentRow, MarkRow, OutboxRow
 from pipeline.storage.schema import DeploymentRow, TransitionRow, VerdictRow
 
@@ -108,7 +108,7 @@ class TransitionLine(NamedTuple):
 
 def read_incidents(conn: Connection, deployment_id: int, *, limit: int) -> list[IncidentLine]:
     """The newest incidents: open ones first, then by when they were opened."""
-    mine = and_(IncidentRow.deployment_id == deployment_id, IncidentRow.kind != DRILL)
+    mine = and_(IncidentRow.deployment_id == deployment_id, IncidentRow.kind.not_in(UNLISTED))
     ordered = IncidentRow.resolved_at.is_not(None), IncidentRow.opened_at.desc()
     keys = conn.scalars(select(IncidentRow.id).where(mine).order_by(*ordered).limit(limit)).all()
     found = _read(conn, IncidentRow.id.in_(keys))

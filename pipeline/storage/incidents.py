@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, func, insert, or_, select, update
 
-from pipeline.alerts.incident import DRILL, Alert, Event, Incident
+from pipeline.alerts.incident import UNLISTED, Alert, Event, Incident
 from pipeline.storage.alert_schema import AlertingRow, AlertRow, IncidentEventRow, IncidentRow
 from pipeline.storage.conflicts import insert_or
 from pipeline.storage.monitoring import Superseded
@@ -29,6 +29,7 @@ class Standing:
     deployment_id: int
     revision: int
     transition_id: int
+    digest_at: datetime | None  # when the newest digest that was told was due
 
 
 class EventLine(NamedTuple):
@@ -54,8 +55,8 @@ def begin_alerting(conn: Connection, deployment_id: int, *, now: datetime) -> No
 
 def read_standing(conn: Connection, deployment_id: int) -> Standing | None:
     """To be read before anything that is decided from; None: `begin_alerting`."""
-    columns = select(AlertingRow.deployment_id, AlertingRow.revision, AlertingRow.transition_id)
-    row = conn.execute(columns.where(AlertingRow.deployment_id == deployment_id)).one_or_none()
+    columns = [getattr(AlertingRow, field.name) for field in fields(Standing)]
+    row = conn.execute(select(*columns).where(AlertingRow.deployment_id == deployment_id)).one_or_none()
     return None if row is None else Standing(*row)
 
 
@@ -83,7 +84,7 @@ def may_decide(conn: Connection) -> bool:
 def recent_incidents(conn: Connection, deployment_id: int, *, since: datetime) -> list[Incident]:
     """Those that are open, or ended at `since` or later, oldest first."""
     recent = or_(IncidentRow.resolved_at.is_(None), IncidentRow.resolved_at >= since)
-    return _incidents(conn, IncidentRow.deployment_id == deployment_id, IncidentRow.kind != DRILL, recent)
+    return _incidents(conn, IncidentRow.deployment_id == deployment_id, IncidentRow.kind.not_in(UNLISTED), recent)
 
 
 def incident_by_key(conn: Connection, key: int) -> Incident | None:
@@ -93,7 +94,7 @@ def incident_by_key(conn: Connection, key: int) -> Incident | None:
 
 def all_incidents(conn: Connection, deployment_id: int) -> list[Incident]:
     """Every incident of a deployment, oldest first."""
-    return _incidents(conn, IncidentRow.deployment_id == deployment_id, IncidentRow.kind != DRILL)
+    return _incidents(conn, IncidentRow.deployment_id == deployment_id, IncidentRow.kind.not_in(UNLISTED))
 
 
 def history(conn: Connection, incident_ids: Sequence[int]) -> list[EventLine]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, Connection, func, select
+from sqlalchemy.orm import InstrumentedAttribute
 
 from pipeline.alerts.snapshot import WINDOW, Disk, Partition, Snapshot, Worker
 from pipeline.shift.folding import POOLED
@@ -34,8 +35,8 @@ def read_snapshot(
         pace=pace,
         partitions=_partitions(conn, deployment.id),
         scored=_scored(conn, deployment.id, now - WINDOW),
-        dead=_dead(conn, deployment.id, now - WINDOW),
-        lost=_lost(conn, deployment.id, now - WINDOW),
+        dead=dead_letters(conn, deployment.id, now - WINDOW),
+        lost=lost(conn, deployment.id, now - WINDOW),
         skewed=_skewed(conn, deployment.id, now - WINDOW),
         workers=_workers(conn, deployment.name),
         disk=disk,
@@ -73,14 +74,16 @@ def _scored(conn: Connection, deployment_id: int, since: datetime) -> int:
     return int(conn.scalar(total) or 0)
 
 
-def _dead(conn: Connection, deployment_id: int, since: datetime) -> Mapping[str, int]:
-    """Of records that were made in the same hour as those that are counted as scored."""
+def dead_letters(
+    conn: Connection, deployment_id: int, since: datetime, until: datetime | None = None
+) -> Mapping[str, int]:
+    """How many, by reason, of records that were made since then, too, as those that are counted as scored."""
     rows = conn.execute(
         select(DeadLetterRow.reason, func.count())
         .join(StreamRow, StreamRow.id == DeadLetterRow.stream_id)
         .where(
             StreamRow.deployment_id == deployment_id,
-            DeadLetterRow.at >= since,
+            *_within(DeadLetterRow.at, since, until),
             func.coalesce(DeadLetterRow.record_time, DeadLetterRow.at) >= since,
         )
         .group_by(DeadLetterRow.reason)
@@ -89,12 +92,13 @@ def _dead(conn: Connection, deployment_id: int, since: datetime) -> Mapping[str,
     return {row[0]: row[1] for row in rows}
 
 
-def _lost(conn: Connection, deployment_id: int, since: datetime) -> int:
+def lost(conn: Connection, deployment_id: int, since: datetime, until: datetime | None = None) -> int:
+    """Records that the log no longer held, or not whole, when they were to be read."""
     gap = StreamGapRow
     statement = (
         select(func.sum(gap.to_offset - gap.from_offset))
         .join(StreamRow, StreamRow.id == gap.stream_id)
-        .where(StreamRow.deployment_id == deployment_id, gap.at >= since, gap.reason != "skipped")
+        .where(StreamRow.deployment_id == deployment_id, *_within(gap.at, since, until), gap.reason != "skipped")
     )
     return int(conn.scalar(statement) or 0)
 
@@ -177,3 +181,9 @@ def why_invalid(conn: Connection, deployment: Watched, *, now: datetime) -> str 
 
 def _minutes(deployment_id: int, since: datetime) -> tuple[ColumnElement[bool], ...]:
     return TickRow.deployment_id == deployment_id, TickRow.minutes == 1, TickRow.start >= since
+
+
+def _within(
+    time: InstrumentedAttribute[datetime], since: datetime, until: datetime | None
+) -> list[ColumnElement[bool]]:
+    return [time >= since] if until is None else [time >= since, time < until]

@@ -1,4 +1,4 @@
-"""When it is told that a silence ends soon."""
+"""When it is told that a silence ends soon, and up to which day digests are told."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,9 +10,12 @@ depends_on = None
 
 
 def upgrade() -> None:
+    op.add_column("alerting", sa.Column("digest_at", sa.BigInteger(), nullable=True))
     op.add_column("incident", sa.Column("notice_at", sa.BigInteger(), nullable=True))
 
 
 def downgrade() -> None:
     with op.batch_alter_table("incident") as batch:
         batch.drop_column("notice_at")
+    with op.batch_alter_table("alerting") as batch:
+        batch.drop_column("digest_at")
