@@ -118,6 +118,7 @@ class AlertSettings(_Section):
     repeat_hours: float = Field(4, gt=0)
     max_page_age_hours: float = Field(2, gt=0)
     reopen_hours: float = Field(24, ge=0)
+    retention_headroom: float = Field(0.2, gt=0, lt=1)
     digest: str = Field("off", pattern=r"^(off|([01]\d|2[0-3]):[0-5]\d)$")  # HH:MM, UTC
 
     @property
@@ -438,6 +439,7 @@ TEMPLATE = """\
 # repeat_hours = 4            # a critical that nobody has acknowledged is told again
 # max_page_age_hours = 2      # what speaks only of images older than this is listed, and told only if it goes on
 # reopen_hours = 24           # an alert that is back so soon goes on: told only where it is worse than before
+# retention_headroom = 0.2    # told where less than this part of the log's retention is left to unread images
 # digest = "off"              # "08:00", UTC: each day in one message, on the channels with digest = true
 
 # Who is told of incidents; one such table for each channel. All of it is sent by the monitor, tried for 24 h.

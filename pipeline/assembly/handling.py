@@ -82,6 +82,7 @@ def alerting_of(settings: Settings) -> Alerting:
         composer_of(settings),
         _disk_of(settings),
         pace=settings.clock.factor,
+        headroom=alerts.retention_headroom,
         digest=alerts.digest_at,
     )
 

@@ -46,6 +46,7 @@ class Alerting:
     compose: Compose = compose_plainly
     disk: Callable[[], Disk | None] = lambda: None  # where the database lies
     pace: float = 1.0  # seconds of the clock that pass in one of the machine's
+    headroom: float = 0.2  # see `alerts.snapshot`
     digest: time | None = None  # when each day is told, UTC
 
 
@@ -91,7 +92,8 @@ def look(engine: Engine, deployment: Watched, alerting: Alerting, *, now: dateti
         if standing is None:
             return []
         before = _recent(conn, deployment, alerting.rules, now)
-        snapshot = read_snapshot(conn, deployment, alerting.disk(), pace=alerting.pace, now=now)
+        limits = {"pace": alerting.pace, "headroom": alerting.headroom}
+        snapshot = read_snapshot(conn, deployment, alerting.disk(), **limits, now=now)
         standing_alerts = {kind: _open_alerts(before, kind) for kind in ("shift", "health")}
         streams = read_streams(conn, deployment, standing_alerts["shift"], now=now)
     book = Casebook(deployment.id, before.values(), alerting.rules)

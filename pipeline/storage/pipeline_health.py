@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, select
+from sqlalchemy import ColumnElement, Connection, Row, func, select
 from sqlalchemy.orm import InstrumentedAttribute
 
 from pipeline.alerts.snapshot import WINDOW, Disk, Partition, Snapshot, Worker
@@ -26,13 +27,14 @@ _CHANGING = timedelta(minutes=10)  # a deployment's workers may be replaced one 
 
 
 def read_snapshot(
-    conn: Connection, deployment: Watched, disk: Disk | None, *, pace: float = 1.0, now: datetime
+    conn: Connection, deployment: Watched, disk: Disk | None, *, pace: float = 1.0, headroom: float = 0.2, now: datetime
 ) -> Snapshot:
-    """One deployment at this moment."""
+    """One deployment at this moment; `pace` and `headroom` are those of the snapshot."""
     chosen = newest_activation(conn, deployment.id)
     return Snapshot(
         now=now,
         pace=pace,
+        headroom=headroom,
         partitions=_partitions(conn, deployment.id),
         scored=_scored(conn, deployment.id, now - WINDOW),
         dead=dead_letters(conn, deployment.id, now - WINDOW),
@@ -63,10 +65,20 @@ def _partitions(conn: Connection, deployment_id: int) -> tuple[Partition, ...]:
             max(0, row.log_end - row.next_offset),
             row.updated_at,
             row.newest_event_time,
+            None if row.retention_ms is None else timedelta(milliseconds=row.retention_ms),
+            max(filter(None, (row.record_time, row.caught_up_at)), default=None),
+            _ahead(row),
         )
         for row in rows
         if (row.topic, row.topic_id) == (rows[-1].topic, rows[-1].topic_id)
     )
+
+
+def _ahead(row: Row[Any]) -> float | None:
+    """Nothing of a log that has not begun to delete."""
+    if row.retention_bytes is None or not row.log_start or row.log_end <= row.log_start:
+        return None
+    return max(0.0, float(row.next_offset - row.log_start) / float(row.log_end - row.log_start))
 
 
 def _scored(conn: Connection, deployment_id: int, since: datetime) -> int:

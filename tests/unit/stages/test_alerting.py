@@ -312,6 +312,22 @@ def test_the_health_of_a_pipeline_is_read_from_what_is_stored(traffic: Traffic) 
     assert (later.scored, later.dead, later.lost, later.skewed) == (0, {}, 0, {})
 
 
+def test_what_the_log_keeps_and_how_much_of_that_is_left_is_read_from_what_a_worker_noted(traffic: Traffic) -> None:
+    noted = {"log_start": 10, "next_offset": 30, "log_end": 130, "retention_ms": 3_600_000, "record_time": at(5)}
+    with traffic.engine.begin() as conn:
+        conn.execute(update(StreamRow).values(**noted, caught_up_at=at(2)))
+        seen = read_snapshot(conn, traffic.watched, None, headroom=0.1, now=at(50))
+        (one,) = seen.partitions
+        assert (one.kept, one.unread_since, one.ahead) == (timedelta(hours=1), at(5), None)
+        assert (one.left(seen.now), seen.headroom) == (0.25, 0.1)
+        conn.execute(update(StreamRow).values(retention_bytes=10**9, caught_up_at=at(49)))
+        (one,) = read_snapshot(conn, traffic.watched, None, now=at(50)).partitions
+        assert (one.unread_since, one.ahead, one.left(seen.now)) == (at(49), 20 / 120, 20 / 120)
+        conn.execute(update(StreamRow).values(log_start=0))
+        (one,) = read_snapshot(conn, traffic.watched, None, now=at(50)).partitions
+        assert one.ahead is None
+
+
 def test_a_pipeline_that_stands_still_is_an_incident_of_its_own_and_ends_by_itself(traffic: Traffic) -> None:
     healthy(traffic)
     with traffic.engine.begin() as conn:
