@@ -27,7 +27,6 @@ from pipeline.storage.deployments import deployment_key
 from pipeline.storage.engine import describe, reading, revision_problem, stored_revision
 from pipeline.storage.incident_pages import (
     DeliveryLine,
-    EventLine,
     IncidentLine,
     MarkLine,
     TransitionLine,
@@ -35,13 +34,14 @@ from pipeline.storage.incident_pages import (
     count_pages,
     deployment_of_incident,
     read_deliveries,
-    read_events,
     read_incident,
     read_incidents,
     read_marks,
     read_transitions,
     read_verdicts,
 )
+from pipeline.storage.incidents import EventLine
+from pipeline.storage.incidents import history as read_history
 from pipeline.storage.model_events import ModelEvent, list_events, newest_activation
 from pipeline.storage.monitoring import (
     Watched,
@@ -275,7 +275,7 @@ def incident(key: str, deployment_id: int, incident_id: int) -> IncidentLine | N
 def history(key: str, incident_id: int) -> tuple[list[EventLine], list[DeliveryLine]]:
     """What happened to an incident, and what was told of it."""
     with connected() as conn:
-        return read_events(conn, incident_id), read_deliveries(conn, incident_id)
+        return read_history(conn, [incident_id], payloads=True), read_deliveries(conn, incident_id)
 
 
 @st.cache_data(ttl=_FRESH_S, show_spinner=False)

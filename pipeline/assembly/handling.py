@@ -24,8 +24,10 @@ from pipeline.storage.incidents import (
     Standing,
     all_incidents,
     claim_alerting,
+    histories,
     history,
     incident_by_key,
+    last_told,
     may_decide,
     read_standing,
 )
@@ -54,7 +56,7 @@ class Listed:
     deployment: Watched
     incident: Incident
     history: Sequence[EventLine]
-    payload: dict[str, Any]  # as its newest event would be told
+    payload: dict[str, Any] | None  # as its newest event would be told; of one that is over as it was told
 
 
 def alerting_of(settings: Settings) -> Alerting:
@@ -129,8 +131,12 @@ def decide(
     raise EnvironmentFault(f"incident {incident_id} changed {_ATTEMPTS} times meanwhile: nothing was stored; try again")
 
 
-def list_incidents(settings: Settings, *, everything: bool) -> list[Listed]:
-    """Open incidents, newest first, or `everything` that ever was. Raises UsageError for an unknown deployment."""
+def list_incidents(settings: Settings, *, everything: bool, answers: bool = False) -> list[Listed]:
+    """Open incidents, newest first, or `everything` that ever was; with their `answers`, which take a while.
+
+    The number of queries does not grow with that of incidents, but for answers that were never told.
+    Raises UsageError for an unknown deployment.
+    """
     compose = alerting_of(settings).compose
     listed: list[Listed] = []
     with existing_database(settings) as engine, reading(engine).connect() as conn:
@@ -139,11 +145,14 @@ def list_incidents(settings: Settings, *, everything: bool) -> list[Listed]:
             known = ", ".join(one.name for one in watched_deployments(conn, None))
             raise UsageError(f"there is no deployment {settings.deployment!r}; known: {known or 'none'}")
         for deployment in deployments:
-            for incident in all_incidents(conn, deployment.id):
-                if everything or incident.resolved_at is None:
-                    lines = history(conn, [incident.id])
-                    payload = compose(conn, deployment, incident, _newest(incident, lines))
-                    listed.append(Listed(deployment, incident, lines, payload))
+            incidents = all_incidents(conn, deployment.id, ended=everything)
+            lines = histories(conn, deployment.id, ended=everything)
+            told = last_told(conn, deployment.id) if answers and everything else {}
+            for incident in incidents:
+                payload = told.get(incident.id)
+                if answers and payload is None:
+                    payload = compose(conn, deployment, incident, _newest(incident, lines[incident.id]))
+                listed.append(Listed(deployment, incident, lines[incident.id], payload))
     return sorted(listed, key=lambda one: (one.incident.resolved_at is None, one.incident.opened_at), reverse=True)
 
 

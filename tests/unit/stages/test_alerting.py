@@ -3,8 +3,10 @@
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, Engine, delete, event, insert, select, update
@@ -20,6 +22,7 @@ from pipeline.stages.alerting import Alerting, look, take_in
 from pipeline.storage.alert_schema import AlertRow, IncidentEventRow, IncidentRow, OutboxRow
 from pipeline.storage.deployments import ensure_deployment
 from pipeline.storage.engine import open_database
+from pipeline.storage.incidents import history, last_told
 from pipeline.storage.monitoring import Superseded, Watched
 from pipeline.storage.pipeline_health import read_snapshot
 from pipeline.storage.processes import Process, beat
@@ -27,7 +30,7 @@ from pipeline.storage.references import save_reference
 from pipeline.storage.schema import DeadLetterRow, MonitorRow, StreamGapRow, StreamRow, TransitionRow
 from tests.alerted import ALERTED, CHANNELS, LOUD, STORY, at, change, incidents_told, rows, story
 from tests.faults.scored import reference
-from tests.monitored import T0, Traffic, monitor
+from tests.monitored import T0, Traffic, counting, monitor
 
 DAY = timedelta(days=1)
 
@@ -264,13 +267,54 @@ def test_open_incidents_are_listed_first_and_those_that_are_over_only_on_request
     story(traffic)
     change(traffic, "pooled", "ok", "warning", 2000)
     alert(traffic, 2001)
-    listed = list_incidents(settings, everything=True)
+    listed = list_incidents(settings, everything=True, answers=True)
     assert [one.incident.state for one in listed] == ["warning", "ok", "ok"]
     assert len(list_incidents(settings, everything=False)) == 1
     assert [line.kind for line in listed[0].history] == ["raise"]
-    assert (listed[0].payload["version"], listed[0].payload["deployment"]) == (1, "d")
+    assert [one.payload and (one.payload["version"], one.payload["deployment"]) for one in listed] == 3 * [(1, "d")]
     with pytest.raises(UsageError, match="no deployment 'x'; known: d"):
         list_incidents(settings.model_copy(update={"deployment": "x"}), everything=True)
+
+
+@pytest.mark.parametrize("answers", [False, True])
+def test_to_list_many_incidents_takes_as_many_queries_as_to_list_few(
+    traffic: Traffic, settings: Settings, answers: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statements: list[str] = []
+
+    @contextmanager
+    def opened(_settings: Settings) -> Iterator[Engine]:
+        with counting(traffic.engine) as seen:
+            yield traffic.engine
+        statements[:] = seen
+
+    monkeypatch.setattr("pipeline.assembly.handling.existing_database", opened)
+    counted = []
+    for times in range(1, 4):
+        story(traffic, 3_000 * times)
+        alert(traffic, 3_000 * times + 20)
+        listed = list_incidents(settings, everything=True, answers=answers)
+        counted.append((len(listed), sum(len(one.history) for one in listed), len(statements)))
+        assert [one.payload is not None for one in listed] == 2 * times * [answers]
+    few, _, many = counted
+    assert few[:2] == (2, 14)
+    assert many == (6, 42, few[2])
+
+
+def test_payloads_of_a_history_are_read_where_they_are_asked_for(traffic: Traffic) -> None:
+    story(traffic)
+    alert(traffic, 20)
+    with traffic.engine.connect() as conn:
+        plain, whole = history(conn, [1]), history(conn, [1], payloads=True)
+        told = last_told(conn, traffic.deployment_id)
+    assert {line.payload for line in plain} == {None}
+    assert [line.payload is not None for line in whole] == [row["payload"] is not None for row in whole_of(traffic, 1)]
+    assert told[1] == [line.payload for line in whole if line.payload is not None][-1]
+
+
+def whole_of(traffic: Traffic, incident: int) -> list[dict[str, Any]]:
+    """The stored history of one incident."""
+    return [row for row in rows(traffic.engine, IncidentEventRow) if row["incident_id"] == incident]
 
 
 def healthy(traffic: Traffic) -> None:
