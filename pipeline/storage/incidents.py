@@ -116,9 +116,7 @@ def last_told(conn: Connection, deployment_id: int) -> dict[int, dict[str, Any]]
     return {row.incident_id: row.payload for row in rows}
 
 
-def history(
-    conn: Connection, incident_ids: Sequence[int] | Select[int], *, payloads: bool = False
-) -> list[EventLine]:
+def history(conn: Connection, incident_ids: Sequence[int] | Select[int], *, payloads: bool = False) -> list[EventLine]:
     """What happened to these incidents, in order; with the answers that were told, where these are asked for."""
     event, alert = IncidentEventRow, AlertRow
     statement = (
