@@ -36,7 +36,6 @@ from pipeline.storage.deployments import deployment_key
 from pipeline.storage.engine import describe, reading, revision_problem, stored_revision
 from pipeline.storage.incident_pages import (
     DeliveryLine,
-    EventLine,
     IncidentLine,
     MarkLine,
     TransitionLine,
@@ -44,13 +43,14 @@ from pipeline.storage.incident_pages import (
     count_pages,
     deployment_of_incident,
     read_deliveries,
-    read_events,
     read_incident,
     read_incidents,
     read_marks,
     read_transitions,
     read_verdicts,
 )
+from pipeline.storage.incidents import EventLine
+from pipeline.storage.incidents import history as read_history
 from pipeline.storage.model_events import ModelEvent, list_events, newest_activation
 from pipeline.storage.monitoring import (
     Watched,
@@ -64,7 +64,7 @@ from pipeline.storage.packages import RegisteredPackage, list_packages
 from pipeline.storage.processes import Process, list_processes
 from pipeline.storage.references import ReferenceLine, list_references, reference_by_key, reference_images
 from pipeline.storage.reviews import ReviewLine, flagged_judged, newest_reviews
-from pipeline.storage.reviews import history_of_image as read_history
+from pipeline.storage.reviews import history_of_image as read_reviews_of_image
 from pipeline.storage.sample_pages import Order, Picture, pictures_by_key, read_pictures
 from pipeline.storage.scores import DeadLetterLine, ExportedScore, dead_letters, flagged_scores
 from pipeline.storage.series import Bucket, Totals, oldest_ticks, read_buckets, read_sums, read_totals, spans_of
@@ -385,7 +385,7 @@ def reviews(key: str, samples: tuple[int, ...]) -> dict[int, ReviewLine]:
 def history_of_image(key: str, sample: int) -> list[ReviewLine]:
     """All that people ever said of a sample's image."""
     with connected() as conn:
-        return read_history(conn, sample)
+        return read_reviews_of_image(conn, sample)
 
 
 @st.cache_data(ttl=_FRESH_S, show_spinner=False)
@@ -406,7 +406,7 @@ def incident(key: str, deployment_id: int, incident_id: int) -> IncidentLine | N
 def history(key: str, incident_id: int) -> tuple[list[EventLine], list[DeliveryLine]]:
     """What happened to an incident, and what was told of it."""
     with connected() as conn:
-        return read_events(conn, incident_id), read_deliveries(conn, incident_id)
+        return read_history(conn, [incident_id], payloads=True), read_deliveries(conn, incident_id)
 
 
 def evidence(incident_id: int, *, pictures: bool) -> bytes:

@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from pipeline.alerts.precision import Raised
 from pipeline.shift.folding import POOLED
-from pipeline.storage.incident_pages import AlertLine, EventLine, IncidentLine, VerdictLine
+from pipeline.storage.incident_pages import AlertLine, IncidentLine, VerdictLine
+from pipeline.storage.incidents import EventLine
 from pipeline.storage.processes import Process
 from pipeline.storage.series import Totals
 from pipeline.storage.streams import LedgerLine

@@ -4,7 +4,7 @@
     fold        parts become ticks, in the transaction that deletes them
     evaluate    revised ticks are replayed, ticks that are due go through the detector, silence is judged
     alert       what changed its state becomes an incident, and who is to hear of it is written down; so does what
-                is wrong with the pipeline itself, and what goes on for long
+                is wrong with the pipeline itself, what goes on for long, and once a day what was
     roll up     complete ticks become ticks of 5 minutes, an hour, a day
     tidy        what is too old goes
 
@@ -23,6 +23,7 @@ from sqlalchemy import Engine
 from pipeline.alerts.incident import Event
 from pipeline.shift.folding import LEVELS
 from pipeline.stages.alerting import Alerting, look, take_in
+from pipeline.stages.digesting import tell_digest
 from pipeline.stages.folding import Folded, fold_parts
 from pipeline.stages.judging import (
     Judged,
@@ -161,7 +162,12 @@ class Monitor:
             self._count_events(look(self._engine, deployment, self._alerting, now=self._clock()))
             return False
 
-        for stage in (new, goes_on):
+        def day() -> bool:
+            if tell_digest(self._engine, deployment, self._alerting, now=self._clock()):
+                logger.info("the digest of %s is to be told", deployment.name)
+            return False
+
+        for stage in (new, goes_on, day):
             self._until_done(stage)
 
     def _roll_up(self, deployment: Watched) -> None:

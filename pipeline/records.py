@@ -5,7 +5,7 @@ Times are aware UTC datetimes. Energies and scores are in nats; higher means mor
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -301,3 +301,11 @@ class Bounds:
     partition: Partition
     beginning: int
     end: int
+
+
+@dataclass(frozen=True, slots=True)
+class LogRetention:
+    """How much a log keeps of each partition; None: without limit, or it does not say."""
+
+    time: timedelta | None = None
+    size: int | None = None  # bytes

@@ -3,7 +3,7 @@
 import difflib
 import os
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -36,7 +36,7 @@ _PREFIX = "OODWATCH_"
 CONFIG_FILE = "oodwatch.toml"
 
 #: Of a channel; what else stands there may be a secret, or hold one.
-_PUBLIC = frozenset({"name", "kind", "min_state", "events", "timeout_seconds", "interval_seconds"})
+_PUBLIC = frozenset({"name", "kind", "min_state", "events", "digest", "timeout_seconds", "interval_seconds"})
 
 
 class _Section(BaseModel):
@@ -118,6 +118,13 @@ class AlertSettings(_Section):
     repeat_hours: float = Field(4, gt=0)
     max_page_age_hours: float = Field(2, gt=0)
     reopen_hours: float = Field(24, ge=0)
+    retention_headroom: float = Field(0.2, gt=0, lt=1)
+    digest: str = Field("off", pattern=r"^(off|([01]\d|2[0-3]):[0-5]\d)$")  # HH:MM, UTC
+
+    @property
+    def digest_at(self) -> time | None:
+        """When the day is told; None: never."""
+        return None if self.digest == "off" else time.fromisoformat(self.digest)
 
 
 class ChannelSettings(_Section):
@@ -130,6 +137,7 @@ class ChannelSettings(_Section):
     secret_file: Path | None = None
     min_state: Literal["shift", "warning", "critical"] = "warning"
     events: Literal["all", "pages"] = "pages"
+    digest: bool = False
     timeout_seconds: float = Field(10, gt=0, le=60)
 
 
@@ -431,6 +439,8 @@ TEMPLATE = """\
 # repeat_hours = 4            # a critical that nobody has acknowledged is told again
 # max_page_age_hours = 2      # what speaks only of images older than this is listed, and told only if it goes on
 # reopen_hours = 24           # an alert that is back so soon goes on: told only where it is worse than before
+# retention_headroom = 0.2    # told where less than this part of the log's retention is left to unread images
+# digest = "off"              # "08:00", UTC: each day in one message, on the channels with digest = true
 
 # Who is told of incidents; one such table for each channel. All of it is sent by the monitor, tried for 24 h.
 # [[channels]]
@@ -441,6 +451,7 @@ TEMPLATE = """\
 # url_file = "/run/secrets/hook"           # instead of url, for it may hold a key
 # min_state = "warning"       # from which state on it is told: shift, warning, critical
 # events = "pages"            # all: also what only informs
+# digest = false              # true: it is told of each day, see alerts.digest
 # timeout_seconds = 10
 
 [deadman]                     # asked with GET while the monitor's runs succeed: who no longer hears of it, calls

@@ -14,7 +14,8 @@ from dashboard.headline import verdict
 from dashboard.links import View
 from dashboard.scene import Scene, scene_of, trust_of, trust_strip
 from dashboard.times import ago, percent
-from pipeline.storage.incident_pages import DeliveryLine, EventLine, IncidentLine, TransitionLine
+from pipeline.storage.incident_pages import DeliveryLine, IncidentLine, TransitionLine
+from pipeline.storage.incidents import EventLine
 
 _LISTED = 12
 _SIGNS = {"shift": "◇", "warning": "◆", "critical": "▲", "error": "☒", "baseline_invalid": "☒"}

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 from pipeline.alerts.changes import top_share
@@ -11,6 +11,8 @@ from pipeline.alerts.incident import Event, Handling, Incident, Key
 from pipeline.errors import RefusedError, UsageError
 
 _MOST_TEXT = 4_000  # characters of a reason or a note
+_NOTICE = timedelta(minutes=15)  # before the end of a silence
+_SHORT = timedelta(minutes=30)  # who asks for less remembers it
 _HANDLINGS: dict[str, Handling] = {"acknowledge": "acknowledged", "silence": "silenced", "expect": "expected"}
 
 
@@ -68,6 +70,7 @@ def handle(
         handled_until=act.until if handling != "acknowledged" else None,
         handled_by=act.who,
         exception={"share": share} if act.unless_worse and handling == "silenced" else None,
+        notice_at=act.until - _NOTICE if act.until is not None and act.until - now >= _SHORT else None,
     )
     loud = incident.told_at is not None  # those who were told may stop calling
     return after, Event(incident.id, None, None, now, act.kind, incident.handling, handling, act.who, act.why, loud)

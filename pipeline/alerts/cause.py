@@ -173,7 +173,7 @@ def _class_mix(evidence: Evidence, found: Signs) -> Cause:
 
 def _model(evidence: Evidence, found: Signs) -> Cause:
     if evidence.invalid:
-        return Cause("model", 1.0, ("the model that scores is not the one that the reference was made with",))
+        return Cause("model", 1.0, (evidence.invalid,))
     nearest = min(evidence.changes, key=lambda change: abs(change.at - evidence.onset), default=None)
     if nearest is None:
         return Cause("model", 0.0, ())

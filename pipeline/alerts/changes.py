@@ -61,7 +61,12 @@ def reopened(incident: Incident, at: datetime) -> Incident:
     """Open again, and silent for as long as it had been meant to be."""
     lasting = incident.handled_until is not None and incident.handled_until > at
     opened = replace(incident, handling="silenced" if lasting else "open", resolved_at=None, told_at=None)
-    return opened if lasting else replace(opened, handled_until=None, handled_by=None, exception=None)
+    return opened if lasting else unhandled(opened)
+
+
+def unhandled(incident: Incident) -> Incident:
+    """Open, as nobody had decided anything."""
+    return replace(incident, handling="open", handled_until=None, handled_by=None, exception=None, notice_at=None)
 
 
 def brought_back(alert: Alert, seen: Evidence) -> Alert:

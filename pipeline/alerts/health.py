@@ -14,6 +14,7 @@ APART = " (the pipeline's own health, apart from the false-alarm budget)"
 _RULES: Mapping[str, Callable[[Snapshot, bool], Found]] = {
     "results": health_rules.results,
     "lag": health_rules.lag,
+    "retention": health_rules.retention,
     "ledger": health_rules.ledger,
     "dead_letters": health_rules.dead_letters,
     "clocks": health_rules.clocks,

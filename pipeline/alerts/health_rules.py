@@ -7,7 +7,7 @@ which it began.
 
 from datetime import datetime, timedelta
 
-from pipeline.alerts.snapshot import Snapshot
+from pipeline.alerts.snapshot import Partition, Snapshot
 
 _STUCK, _STUCK_ENDS = timedelta(minutes=10), timedelta(minutes=2)
 _LATE, _LATE_ENDS = timedelta(minutes=15), timedelta(minutes=5)
@@ -17,6 +17,7 @@ _SKEWED, _SKEWED_ENDS, _SKEWED_LEAST = 0.05, 0.025, 20
 _SILENT = timedelta(minutes=2)  # twelve heartbeats
 _WARMING = timedelta(minutes=5)
 _FREE, _FREE_MOST, _FREE_ENDS = 0.05, 10 * 2**30, 1.2
+_LEFT_ENDS, _LEFT_ERROR = 1.25, 0.25  # of the headroom
 _BEHIND, _BEHIND_ENDS = timedelta(minutes=10), timedelta(minutes=2)
 
 #: State, since when, and why; None: there is nothing to go by.
@@ -60,6 +61,38 @@ def lag(seen: Snapshot, firing: bool) -> Found:
         seen.now,
         f"the images that are scored now are {_long(seen.now - oldest)} old and {waiting:,} wait{pace}: start more"
         " workers, up to one a partition, before the log's retention overtakes them",
+    )
+
+
+def retention(seen: Snapshot, firing: bool) -> Found:
+    """Records that wait are about to be deleted by the log."""
+    known = [(left, one) for one in seen.partitions if (left := one.left(seen.now)) is not None]
+    if not known:
+        return None
+    limit = seen.headroom * (_LEFT_ENDS if firing else 1)
+    close = [(left, one) for left, one in known if one.waiting and left < limit]
+    if not close:
+        return "ok", seen.now, "nothing that waits is about to be deleted"
+    left, first = min(close, key=lambda one: one[0])
+    return (
+        "error" if left < seen.headroom * _LEFT_ERROR else "warning",
+        seen.now,
+        f"{_deadline(first, seen.now)}, {sum(one.waiting for _, one in close):,} wait in {len(close)} of"
+        f" {len(seen.partitions)} partitions: let the log keep them for longer (retention.ms, retention.bytes), start"
+        " more workers; what is deleted unread is never scored",
+    )
+
+
+def _deadline(partition: Partition, now: datetime) -> str:
+    """When the log may delete what waits in a partition, in words."""
+    if partition.kept is not None and partition.unread_since is not None:
+        spare = partition.unread_since + partition.kept - now
+        if partition.ahead is None or spare / partition.kept <= partition.ahead:
+            when = f"in {_long(spare)}" if spare > timedelta(0) else "at any moment"
+            return f"unread images of {partition.name} may be deleted {when}, as the log keeps {_long(partition.kept)}"
+    return (
+        f"only {partition.ahead or 0:.0%} of what the log holds of {partition.name}, which is limited by size, lie"
+        " before its first unread image, and are deleted first"
     )
 
 

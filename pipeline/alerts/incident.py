@@ -23,6 +23,7 @@ Kind = Literal[
     "silence",
     "expect",
     "note",
+    "ends_soon",  # a silence is about to end, and what it silences goes on
     "expire",  # a silence ended, by its time or its exception
     "repeat",  # it goes on, and nobody has acknowledged it
 ]
@@ -32,8 +33,9 @@ Key = tuple[str, str]  # signal, segment
 
 #: The signal that says that no images come.
 SILENCE = "silence"
-#: The kind of what a drill has told. It is never open, and no list of incidents holds it.
-DRILL = "drill"
+#: Kinds of what is told and is no incident: it is never open, and no list of incidents holds it.
+DRILL, DIGEST = "drill", "digest"
+UNLISTED = (DRILL, DIGEST)
 
 _RANKS = {"shift": 1, "warning": 2, "error": 3, "baseline_invalid": 3, "critical": 4}
 _SEVERITIES = {"shift": "info", "warning": "warning", "error": "error", "baseline_invalid": "error"}
@@ -110,6 +112,9 @@ class Incident:
     alerts: tuple[Alert, ...]
     told: str | None = None  # the worst state that was told
     told_at: datetime | None = None  # when it was told last, since it was opened or reopened
+    notice_at: datetime | None = (
+        None  # from when on it is said that a silence ends soon; None: it is said, or need not be
+    )
 
     @property
     def open_alerts(self) -> tuple[Alert, ...]:
@@ -150,6 +155,7 @@ class Channel:
     min_state: str = "shift"  # shift, warning, critical: the least that it wants to hear of
     acknowledges: bool = False  # it can be told that somebody takes care
     informed: bool = False  # it hears of everything that happens to an incident that it was told of
+    digest: bool = False  # it is told of each day
 
 
 def action_of(event: Event) -> Action:
@@ -162,11 +168,12 @@ def action_of(event: Event) -> Action:
 def told_to(event: Event, incident: Incident, channels: Sequence[Channel]) -> list[str]:
     """Names of the channels that hear of an event; `incident` as it was right after it.
 
-    An incident's end, and that somebody handles it, goes where its worst state was told.
+    An incident's end, and that somebody handles it, goes where its worst state was told; that a silence ends soon, to
+    those of them that hear of handling.
     """
     if not event.loud and (incident.told is None or incident.is_quiet):
         return []
-    handled = action_of(event) == "acknowledge"
+    handled = action_of(event) in {"acknowledge", "info"}
     beginning = action_of(event) == "trigger"
     height = rank((event.to_state if beginning else incident.told) or "ok")
     return [

@@ -17,12 +17,15 @@ MADE_UP = ("test", "drill")
 _LONGEST = 400
 _SHARES_SHOWN = 4
 _CAUSES_SHOWN = 2
+_DIGEST_SHOWN = 15
 _TOLD = {"resolve": "RESOLVED", "acknowledge": "TAKEN", "info": "INFO"}
 
 
 def title(notification: Notification) -> str:
     """One line: how bad, where, what."""
     payload = notification.payload
+    if isinstance(digest := payload.get("digest"), Mapping):
+        return plain(in_words(digest.get("title")), _LONGEST)
     head = next(
         (f"{name.upper()} of oodwatch, nothing is wrong: " for name in MADE_UP if payload.get(name) is True), ""
     )
@@ -39,6 +42,8 @@ def title(notification: Notification) -> str:
 
 def body(notification: Notification) -> str:
     """Lines for a person; strings of others cannot act in it, see `neutral`."""
+    if isinstance(digest := notification.payload.get("digest"), Mapping):
+        return "\n".join(neutral(plain(in_words(line), _LONGEST)) for line in _several(digest, "lines", _DIGEST_SHOWN))
     lines = [neutral(plain(line, _LONGEST)) for line in _lines(notification)]
     if notification.incident_id and not any(notification.payload.get(name) is True for name in MADE_UP):
         lines.append(f"more: oodwatch why {notification.incident_id}")

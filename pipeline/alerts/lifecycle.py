@@ -3,7 +3,8 @@
 A raise opens an alert and, where none of its kind is open, an incident; an incident ends with its last alert. An
 alert that is back soon after its end goes on, and so does its incident. Told is what rises above all that was told
 before, or is wrong in a new place; never the same again, except what is critical and nobody has acknowledged.
-Nothing is told of provisional alerts, in a silence, or of what lies long back.
+Nothing is told of provisional alerts, in a silence, of what lies long back, or of what rests on scores while these
+cannot be held against their reference.
 
 What is read anew from the database and taken in again gives the same events: nothing here has a memory of its own.
 """
@@ -20,10 +21,12 @@ from pipeline.alerts.changes import (
     reopened,
     told,
     top_share,
+    unhandled,
     updated,
 )
 from pipeline.alerts.evidence import Evidence, Stream
 from pipeline.alerts.incident import SILENCE, Alert, Event, Incident, Key, Kind, rank
+from pipeline.alerts.validity import HELD, VALID_AGAIN, held_back, is_held
 
 MONITOR = "monitor"
 
@@ -102,8 +105,13 @@ class Casebook:
         alert = new_alert(self._new_id(), seen) if former is None else brought_back(former[1], seen)
         if former is not None and former[0].id != incident.id:
             alert = replace(alert, id=self._new_id())  # it joins another incident: its first history stays where it is
-        known = former is not None or incident.place(alert) in {incident.place(other) for other in incident.alerts}
-        if incident.is_quiet and incident.exception is not None and not known and self._counts(alert, fresh=fresh):
+        known = former is not None or incident.place(alert) in _places(incident, incident.alerts)
+        if (
+            incident.is_quiet
+            and incident.exception is not None
+            and not known
+            and self._counts(incident, alert, fresh=fresh)
+        ):
             why = f"{incident.handled_by}'s silence was not for {alert.segment or alert.signal}"
             incident = self._unsilenced(incident, seen.at, why, loud=False)
         kind: Kind = "reopen" if former is not None else "raise" if fresh else "late"
@@ -148,24 +156,32 @@ class Casebook:
             alert
             for alert in incident.open_alerts
             if (stream := streams.get(alert.key)) is not None
-            and self._counts(alert, fresh=self._is_fresh(stream.newest, now))
+            and self._counts(incident, alert, fresh=self._is_fresh(stream.newest, now))
         ]
         top = max((alert.state for alert in heard), key=rank, default="ok")
         if incident.is_quiet:
+            if not heard and any(self._is_held(incident, alert) for alert in incident.open_alerts):
+                return  # its end waits: nobody could be told that it goes on
             if (why := _why_it_ends(incident, top_share(incident, streams), now)) is not None:
                 self._unsilenced(incident, now, why, loud=bool(heard), state=top if heard else incident.state)
+            elif incident.notice_at is not None and incident.notice_at <= now:
+                end = f"{incident.handling} by {incident.handled_by} until {incident.handled_until:%Y-%m-%d %H:%MZ}"
+                why = f"{end}, which is soon: if it goes on then, that is told"
+                event = Event(incident.id, None, None, now, "ends_soon", None, None, MONITOR, why, loud=bool(heard))
+                self._add(event, replace(incident, notice_at=None))
             return
         last = incident.told_at or max(alert.raised_at for alert in incident.open_alerts)
         due = incident.handling == "open" and top in _REPEATED and now - last >= self._rules.repeat
-        if due or rank(top) > rank(incident.told or "ok"):
-            why = "nobody has acknowledged it" if due else "it goes on"
+        held = held_back(incident, heard, self.incidents.values(), since=now - self._rules.reopen)
+        if due or rank(top) > rank(incident.told or "ok") or not _places(incident, held) <= _told_places(incident):
+            why = VALID_AGAIN if held else "nobody has acknowledged it" if due else "it goes on"
             event = Event(incident.id, None, None, now, "repeat", top, top, MONITOR, why, loud=True)
             self._add(event, told(incident, top, now))
 
     def _unsilenced(
         self, incident: Incident, at: datetime, why: str, *, loud: bool, state: str | None = None
     ) -> Incident:
-        opened = replace(incident, handling="open", handled_until=None, handled_by=None, exception=None)
+        opened = unhandled(incident)
         if loud:
             opened = told(opened, state or incident.state, at)
         to_state = state or incident.state
@@ -177,6 +193,7 @@ class Casebook:
     ) -> None:
         if loud:
             incident = told(incident, alert.state, seen.at)
+        held = rank(alert.state) > rank(from_state) and self._is_held(incident, alert)
         self._add(
             Event(
                 incident.id,
@@ -187,7 +204,7 @@ class Casebook:
                 from_state,
                 alert.state,
                 MONITOR,
-                seen.detail,
+                "; ".join(filter(None, (seen.detail, HELD if held else ""))),
                 loud,
             ),
             incident,
@@ -204,12 +221,16 @@ class Casebook:
     def _is_fresh(self, newest: datetime, now: datetime) -> bool:
         return now - newest <= self._rules.max_page_age
 
-    def _counts(self, alert: Alert, *, fresh: bool) -> bool:
-        return fresh and (self._rules.page_provisional or not alert.provisional)
+    def _counts(self, incident: Incident, alert: Alert, *, fresh: bool) -> bool:
+        known = self._rules.page_provisional or not alert.provisional
+        return fresh and known and not self._is_held(incident, alert)
+
+    def _is_held(self, incident: Incident, alert: Alert) -> bool:
+        return is_held(incident, alert, self.incidents.values())
 
     def _is_loud(self, incident: Incident, alert: Alert, *, fresh: bool, new_place: bool) -> bool:
         above = new_place or rank(alert.state) > rank(incident.told or "ok")
-        return above and not incident.is_quiet and self._counts(alert, fresh=fresh)
+        return above and not incident.is_quiet and self._counts(incident, alert, fresh=fresh)
 
     def _open_incident(self, kind: str) -> Incident | None:
         open_ones = (one for one in self.incidents.values() if one.kind == kind and one.resolved_at is None)
@@ -242,6 +263,16 @@ class Casebook:
     def _new_id(self) -> int:
         self._made += 1
         return -self._made
+
+
+def _places(incident: Incident, alerts: Iterable[Alert]) -> set[str]:
+    return {incident.place(alert) for alert in alerts}
+
+
+def _told_places(incident: Incident) -> set[str]:
+    """Where something was wrong when it was told last."""
+    at = incident.told_at
+    return _places(incident, (alert for alert in incident.alerts if at is not None and alert.raised_at <= at))
 
 
 def _why_it_ends(incident: Incident, share: float | None, now: datetime) -> str | None:

@@ -49,7 +49,7 @@ class Evidence:
     d: float = 1.0  # images that count as one
     silent: bool = False  # an alert says that images stay out
     changes: Sequence[ModelChange] = ()
-    invalid: bool = False  # the model is not the reference's
+    invalid: str = ""  # why scores cannot be held against the reference, where that is so
     marks: Sequence[Mark] = ()
     card: Mapping[str, Float64s] = field(default_factory=dict)  # score histogram by kind of damage, (18,) each
 

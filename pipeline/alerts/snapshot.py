@@ -16,6 +16,16 @@ class Partition:
     waiting: int  # records, as last seen
     moved_at: datetime  # processing time
     newest: datetime | None  # event time of what was scored
+    kept: timedelta | None = None  # how long the log keeps a record, where that is known and limited
+    unread_since: datetime | None = None  # no record that waits is older, by the log's time
+    ahead: float | None = None  # share of what a log of limited size holds that lies before what waits
+
+    def left(self, now: datetime) -> float | None:
+        """What share of the log's retention is left until the oldest record that waits may be deleted."""
+        left = [] if self.ahead is None else [self.ahead]
+        if self.kept is not None and self.unread_since is not None:
+            left.append(1 - (now - self.unread_since) / self.kept)
+        return min(left, default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +56,7 @@ class Snapshot:
     now: datetime
     pace: float = 1.0  # seconds of the clock that pass in one of the machine's: limits of processing time grow by it
     partitions: tuple[Partition, ...] = ()
+    headroom: float = 0.2  # share of the log's retention that has to be left before what waits
     scored: int = 0
     dead: Mapping[str, int] | None = None  # dead letters by reason
     lost: int = 0  # records that the log no longer held, or damaged

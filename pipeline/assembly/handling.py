@@ -25,8 +25,10 @@ from pipeline.storage.incidents import (
     Standing,
     all_incidents,
     claim_alerting,
+    histories,
     history,
     incident_by_key,
+    last_told,
     may_decide,
     read_standing,
 )
@@ -56,7 +58,7 @@ class Listed:
     deployment: Watched
     incident: Incident
     history: Sequence[EventLine]
-    payload: dict[str, Any]  # as its newest event would be told
+    payload: dict[str, Any] | None  # as its newest event would be told; of one that is over as it was told
     judged: Mapping[Verdict, int]  # what people said of its images
 
 
@@ -75,10 +77,19 @@ def alerting_of(settings: Settings) -> Alerting:
             channel.min_state,
             acknowledges=channel.kind in _ACKNOWLEDGING,
             informed=channel.events == "all",
+            digest=channel.digest,
         )
         for channel in settings.channels
     ]
-    return Alerting(rules, channels, composer_of(settings), _disk_of(settings), pace=settings.clock.factor)
+    return Alerting(
+        rules,
+        channels,
+        composer_of(settings),
+        _disk_of(settings),
+        pace=settings.clock.factor,
+        headroom=alerts.retention_headroom,
+        digest=alerts.digest_at,
+    )
 
 
 def decide(
@@ -123,8 +134,12 @@ def decide(
     raise EnvironmentFault(f"incident {incident_id} changed {_ATTEMPTS} times meanwhile: nothing was stored; try again")
 
 
-def list_incidents(settings: Settings, *, everything: bool) -> list[Listed]:
-    """Open incidents, newest first, or `everything` that ever was. Raises UsageError for an unknown deployment."""
+def list_incidents(settings: Settings, *, everything: bool, answers: bool = False) -> list[Listed]:
+    """Open incidents, newest first, or `everything` that ever was; with their `answers`, which take a while.
+
+    The number of queries does not grow with that of incidents, but for answers that were never told.
+    Raises UsageError for an unknown deployment.
+    """
     compose = alerting_of(settings).compose
     listed: list[Listed] = []
     with existing_database(settings) as engine, reading(engine).connect() as conn:
@@ -133,14 +148,17 @@ def list_incidents(settings: Settings, *, everything: bool) -> list[Listed]:
             known = ", ".join(one.name for one in watched_deployments(conn, None))
             raise UsageError(f"there is no deployment {settings.deployment!r}; known: {known or 'none'}")
         for deployment in deployments:
+            incidents = all_incidents(conn, deployment.id, ended=everything)
+            lines = histories(conn, deployment.id, ended=everything)
+            told = last_told(conn, deployment.id) if answers and everything else {}
             judged = flagged_judged(conn, deployment.id)
-            for incident in all_incidents(conn, deployment.id):
-                if everything or incident.resolved_at is None:
-                    own = Raised.of(incident.onset, incident.resolved_at, [one.segment for one in incident.alerts])
-                    lines = history(conn, [incident.id])
-                    payload = compose(conn, deployment, incident, _newest(incident, lines))
-                    said = counts(image for image in judged if own.is_about(image))
-                    listed.append(Listed(deployment, incident, lines, payload, said))
+            for incident in incidents:
+                payload = told.get(incident.id)
+                if answers and payload is None:
+                    payload = compose(conn, deployment, incident, _newest(incident, lines[incident.id]))
+                own = Raised.of(incident.onset, incident.resolved_at, [one.segment for one in incident.alerts])
+                said = counts(image for image in judged if own.is_about(image))
+                listed.append(Listed(deployment, incident, lines[incident.id], payload, said))
     return sorted(listed, key=lambda one: (one.incident.resolved_at is None, one.incident.opened_at), reverse=True)
 
 

@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 #: Of (address, key): what a channel of a kind must have, and what it may have.
 _NEEDS = {"webhook": {"url"}, "alertmanager": {"url"}, "pagerduty": {"secret"}, "apprise": {"url"}, "stdout": set()}
 _MAY_HAVE = {"webhook": {"secret"}, "pagerduty": {"url"}}
+_NO_DIGEST = ("pagerduty", "alertmanager")  # they take what begins and ends
 _FORMS = {"url": "url or url_file", "secret": "secret_file"}
 _MARGIN_S = 60  # of a claim, beyond the time of one exchange: Apprise keeps times of its own
 
@@ -36,7 +37,25 @@ def make_channels(settings: Settings, clock: Callable[[], datetime]) -> tuple[Ch
     for name in names:
         if names.count(name) > 1:
             raise UsageError(f"setting channels: two are named {name!r}; give each a name of its own")
+    _check_digest(settings)
     return tuple(_channel(channel, clock, settings.clock.lasting) for channel in settings.channels)
+
+
+def _check_digest(settings: Settings) -> None:
+    asking = [channel for channel in settings.channels if channel.digest]
+    for channel in asking:
+        if channel.kind in _NO_DIGEST:
+            raise UsageError(
+                f"setting channels: {channel.name} ({channel.kind}) can take no digest; leave digest out there"
+            )
+    at = settings.alerts.digest
+    if settings.alerts.digest_at is not None and not asking:
+        raise UsageError(f"setting alerts.digest = {at!r}: no channel asks for it; write digest = true to one or more")
+    if settings.alerts.digest_at is None and asking:
+        raise UsageError(
+            f"setting channels: {asking[0].name} has digest = true, and alerts.digest is {at!r}; write a time as"
+            ' "08:00" (UTC) there'
+        )
 
 
 def server_of(settings: ChannelSettings) -> tuple[str, int] | None:

@@ -52,7 +52,8 @@ def alerts(
     from pipeline.assembly.handling import list_incidents
     from pipeline.assembly.parts import settings_from
 
-    listed = list_incidents(settings_from(database=database, deployment=deployment), everything=everything)
+    settings = settings_from(database=database, deployment=deployment)
+    listed = list_incidents(settings, everything=everything, answers=as_json)
     if as_json:
         for one in listed:
             print_json(_as_json(one))
@@ -211,12 +212,16 @@ def _as_json(listed: Listed) -> dict[str, object]:
     about = dataclasses.asdict(incident)
     alerts_of, exception = about.pop("alerts"), about.pop("exception")
     return {
-        **listed.payload,
+        **(listed.payload or {}),
         "incident": _plain({**about, "exception": exception}),
         "alerts": [_plain(alert) for alert in alerts_of],
-        "history": [_plain(line._asdict()) for line in listed.history],
+        "history": [_plain(_without_payload(line)) for line in listed.history],
         "judged": dict(listed.judged),
     }
+
+
+def _without_payload(line: EventLine) -> dict[str, object]:
+    return {name: value for name, value in line._asdict().items() if name != "payload"}
 
 
 def _plain(values: dict[str, object]) -> dict[str, object]:

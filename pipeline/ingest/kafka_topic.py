@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
@@ -13,7 +14,7 @@ from pipeline.ingest.kafka_client import make_client
 from pipeline.ingest.kafka_errors import answer_to
 from pipeline.ingest.kafka_options import KafkaOptions
 from pipeline.ingest.kafka_record import to_record
-from pipeline.records import Bounds, Partition, Record
+from pipeline.records import Bounds, LogRetention, Partition, Record
 
 _UNKNOWN_TOPIC = 3  # error code of a topic's metadata
 _READ_COMMITTED = "read_committed"
@@ -106,17 +107,28 @@ class KafkaTopic:
 
     def max_record_bytes(self) -> int | None:
         """The largest batch, and so the largest record, that the brokers take; None where they do not say."""
-        resource = ConfigResource(ConfigResourceType.TOPIC, self.name)
-        with self._answered():
-            described = self._admin().describe_configs([resource], config_filter="all")
-        limit = described.get("topic", {}).get(self.name, {}).get("max.message.bytes")
-        return None if limit is None else int(limit["value"])
+        return _limit(self._configs(), "max.message.bytes")
+
+    def retention(self) -> LogRetention:
+        """How much the brokers keep; nothing is known where they do not let this user describe configurations."""
+        configs = self._configs()
+        if "delete" not in configs.get("cleanup.policy", ""):
+            return LogRetention()
+        time_ms, size = _limit(configs, "retention.ms"), _limit(configs, "retention.bytes")
+        return LogRetention(None if time_ms is None else timedelta(milliseconds=time_ms), size)
 
     def close(self) -> None:
         """Let go of connections."""
         if self._client is not None:
             self._client.close()
             self._client = None
+
+    def _configs(self) -> Mapping[str, str]:
+        """The topic's settings; none where the brokers do not say."""
+        resource = ConfigResource(ConfigResourceType.TOPIC, self.name)
+        with self._answered():
+            described = self._admin().describe_configs([resource], config_filter="all")
+        return {name: found["value"] for name, found in described.get("topic", {}).get(self.name, {}).items()}
 
     def _described(self) -> Mapping[str, Any]:
         with self._answered():
@@ -157,3 +169,9 @@ class KafkaTopic:
         if self._existed:
             return EnvironmentFault(f"{where}: the topic has been deleted; waiting until it exists again")
         return UsageError(f"{where}: there is no such topic; make it with `oodwatch topics ensure --source {where}`")
+
+
+def _limit(configs: Mapping[str, str], name: str) -> int | None:
+    """A setting in which -1 means that there is no limit."""
+    value = int(configs.get(name, -1))
+    return None if value < 0 else value

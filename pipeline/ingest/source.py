@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from pipeline.records import Bounds, Partition, Record
+from pipeline.records import Bounds, LogRetention, Partition, Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +91,9 @@ class Topic(Protocol):
 
     def first_readable(self, partition: int, offset: int) -> int:
         """The first offset, not before the given one, from which records can be read undamaged."""
+
+    def retention(self) -> LogRetention:
+        """How much the log keeps."""
 
     def close(self) -> None:
         """Let go of connections."""

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pipeline.errors import EnvironmentFault, UsageError
 from pipeline.ingest.source import NewRecord
-from pipeline.records import Bounds, Partition, Record
+from pipeline.records import Bounds, LogRetention, Partition, Record
 
 _FORMAT = 1
 _SCHEMA = """
@@ -210,6 +210,10 @@ class SpoolTopic:
     def first_readable(self, partition: int, offset: int) -> int:
         """The offset itself: a damaged SQLite file is refused as a whole."""
         return offset
+
+    def retention(self) -> LogRetention:
+        """Everything is kept."""
+        return LogRetention()
 
     def records(self) -> Iterator[Record]:
         """Every record in the log, in order."""

@@ -11,7 +11,8 @@ from pipeline.reports.page import page, percent
 from pipeline.reports.timeline import Timeline, timeline
 from pipeline.shift.folding import POOLED
 from pipeline.stages.bundling import Gathered
-from pipeline.storage.incident_pages import DeliveryLine, EventLine
+from pipeline.storage.incident_pages import DeliveryLine
+from pipeline.storage.incidents import EventLine
 from pipeline.storage.sample_pages import Picture
 from pipeline.storage.series import Bucket
 

@@ -6,7 +6,7 @@ transitions are taken in. People's decisions go the same way, see `assembly.hand
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, time
 from typing import Any
 
 from sqlalchemy import Connection, Engine
@@ -15,7 +15,7 @@ from pipeline.alerts.evidence import Evidence
 from pipeline.alerts.health import Finding, findings
 from pipeline.alerts.incident import Alert, Channel, Event, Incident, action_of, told_to
 from pipeline.alerts.lifecycle import Casebook, Happened, Rules
-from pipeline.alerts.snapshot import Disk
+from pipeline.alerts.snapshot import Disk, Snapshot
 from pipeline.stages.composing import compose_plainly
 from pipeline.storage.alert_evidence import evidence_after, health_streams, read_streams
 from pipeline.storage.engine import reading
@@ -29,7 +29,7 @@ from pipeline.storage.incidents import (
 )
 from pipeline.storage.monitoring import Watched
 from pipeline.storage.outbox import enqueue
-from pipeline.storage.pipeline_health import read_snapshot
+from pipeline.storage.pipeline_health import read_snapshot, why_invalid
 
 #: The answer that is told of an event; the incident as it is right after it.
 Compose = Callable[[Connection, Watched, Incident, Event], dict[str, Any]]
@@ -46,6 +46,8 @@ class Alerting:
     compose: Compose = compose_plainly
     disk: Callable[[], Disk | None] = lambda: None  # where the database lies
     pace: float = 1.0  # seconds of the clock that pass in one of the machine's
+    headroom: float = 0.2  # see `alerts.snapshot`
+    digest: time | None = None  # when each day is told, UTC
 
 
 def take_in(
@@ -62,11 +64,15 @@ def take_in(
             if not evidence:
                 return None
             before = _recent(conn, deployment, alerting.rules, min(seen.at for seen in evidence))
+            invalid = why_invalid(conn, deployment, now=now)
     if standing is None:
         with engine.begin() as conn:
             begin_alerting(conn, deployment.id, now=now)
         return []
     book = Casebook(deployment.id, before.values(), alerting.rules)
+    # Before what may follow from it: of that nobody is to be told.
+    for finding in findings(Snapshot(now, mixed=invalid), ()):
+        book.follow(_of_health(finding, deployment, now), now=now)
     for seen in evidence:
         book.follow(seen, now=now)
     newest = evidence[-1].transition_id
@@ -86,7 +92,8 @@ def look(engine: Engine, deployment: Watched, alerting: Alerting, *, now: dateti
         if standing is None:
             return []
         before = _recent(conn, deployment, alerting.rules, now)
-        snapshot = read_snapshot(conn, deployment, alerting.disk(), pace=alerting.pace, now=now)
+        limits = {"pace": alerting.pace, "headroom": alerting.headroom}
+        snapshot = read_snapshot(conn, deployment, alerting.disk(), **limits, now=now)
         standing_alerts = {kind: _open_alerts(before, kind) for kind in ("shift", "health")}
         streams = read_streams(conn, deployment, standing_alerts["shift"], now=now)
     book = Casebook(deployment.id, before.values(), alerting.rules)

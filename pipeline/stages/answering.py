@@ -32,6 +32,7 @@ from pipeline.storage.evidence import (
 )
 from pipeline.storage.marks import read_marks
 from pipeline.storage.monitoring import Watched, read_position, reference_names
+from pipeline.storage.pipeline_health import why_invalid
 from pipeline.storage.references import model_ids, reference_by_key
 from pipeline.storage.ticks import segment_names
 
@@ -82,6 +83,7 @@ class Composer:
             reference,
             None if version is None else read_baseline(conn, deployment.id, reference_id, version),
             _accepted_share(conn, deployment.id, reference_id, version),
+            why_invalid(conn, deployment, now=event.at),
             event.at,
             start,
             end,
@@ -104,6 +106,7 @@ class _About:
     reference: Reference
     baseline: Baseline | None
     accepted: float | None  # share of flagged images
+    invalid: str | None  # why scores cannot be held against their reference, where that is so
     at: datetime  # processing time
     start: datetime  # event time
     end: datetime
@@ -190,7 +193,7 @@ class _About:
             d=self.d,
             silent=any(alert.signal == SILENCE for alert in self.incident.open_alerts),
             changes=self._model_changes(windows),
-            invalid=any(alert.state == "baseline_invalid" for alert in self.incident.open_alerts),
+            invalid=self.invalid or "",
             marks=self._marks(),
             card=_card(self.reference),
         )
@@ -256,6 +259,8 @@ class _About:
             doubts.append(f"the newest image is {age / _MINUTE:,.0f} min old")
         if ratio is not None and ratio < _LEAST_SCORED:
             doubts.append(f"{now.lost:,} of {counted:,} records were not scored")
+        if self.incident.kind == "shift" and self.invalid is not None:
+            doubts.append(f"nobody is told of what rests on scores now: {self.invalid}")
         if self.incident.kind == "shift" and n_effective < _FEW:
             doubts.append(f"{n_effective:,.0f} effective images since the onset are few")
         if self.incident.kind == "shift" and self.baseline is None:

@@ -14,16 +14,15 @@ from pipeline.shift.folding import LEVELS, POOLED, floor, reaching
 from pipeline.stages.answering import Composer
 from pipeline.storage.incident_pages import (
     DeliveryLine,
-    EventLine,
     IncidentLine,
     MarkLine,
     TransitionLine,
     read_deliveries,
-    read_events,
     read_incident,
     read_marks,
     read_transitions,
 )
+from pipeline.storage.incidents import EventLine, history
 from pipeline.storage.monitoring import made_levels, reference_names
 from pipeline.storage.references import reference_by_key
 from pipeline.storage.sample_pages import Picture, read_pictures
@@ -100,7 +99,7 @@ def gather(conn: Connection, composer: Composer, incident_id: int | None, *, now
         made_at=now,
         payload=payload(answer, event, event_id),
         incident=incident,
-        events=tuple(read_events(conn, incident.id)),
+        events=tuple(history(conn, [incident.id], payloads=True)),
         deliveries=tuple(read_deliveries(conn, incident.id)),
         transitions=tuple(read_transitions(conn, deployment.id, onset, end)[-_TRANSITIONS:]),
         marks=tuple(read_marks(conn, deployment.id, start, end)),

@@ -3,20 +3,22 @@
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, Engine
 
 from pipeline.errors import InconsistentLog
 from pipeline.ingest.source import Topic
-from pipeline.records import Bounds, Partition, Range
+from pipeline.records import Bounds, LogRetention, Partition, Range
 from pipeline.stages.flow import Flow, LogEnds, Positioned, PositionRequest
-from pipeline.storage.streams import Cursor, begin_stream, expire, note_log_ends, positions, release, take_over
+from pipeline.storage.streams import Cursor, begin_stream, expire, note_log, positions, release, take_over
 
 logger = logging.getLogger(__name__)
 
 #: Taken over so often without one commit, a stream has a record in front that kills workers.
 ATTEMPTS_BEFORE_ISOLATION = 3
+
+_RETENTION_EVERY = timedelta(minutes=1)  # it is asked for
 
 #: Where a deployment begins to read a partition that it has never seen.
 StartAt = Callable[[Topic, Bounds], int]
@@ -46,6 +48,7 @@ class Cursors:
         self._isolation_span = isolation_span  # records scored one by one where something kills workers
         self._clock = clock
         self._bounds: dict[int, Bounds] = {}
+        self._retention: tuple[datetime, LogRetention] | None = None  # as asked at that time
         self._unproven: dict[int, tuple[int, int]] = {}  # stream -> partition and epoch: taken over, nothing stored yet
         self.streams: dict[Partition, int] = {}
         self._progress = flow.progress
@@ -110,15 +113,24 @@ class Cursors:
 
     def refresh_log_ends(self) -> None:
         """Note how far the log reaches: the ledger counts what waits, the poll thread what does not come."""
+        now = self._clock()
         everything = self._topic.bounds()
         self._flow.answers.put(LogEnds(tuple(everything)))
         self._bounds = {bound.partition.number: bound for bound in everything if bound.partition in self.streams}
+        retention = self._ask_retention(now)
         with self._engine.begin() as conn:
-            note_log_ends(conn, {self.streams[bound.partition]: bound.end for bound in self._bounds.values()})
             stored = positions(conn, self._deployment_id, self._topic.name)
+            ours = {self.streams[bound.partition]: bound for bound in self._bounds.values()}
+            caught_up = {key for key, bound in ours.items() if stored.get(bound.partition, -1) >= bound.end}
+            note_log(conn, ours, retention, caught_up, now=now)
         for bound in everything:
             self._require_in_log(bound, stored.get(bound.partition, 0))
         self._progress.positions |= stored  # others' too: a drain ends when the group has read everything
+
+    def _ask_retention(self, now: datetime) -> LogRetention:
+        if self._retention is None or not self._retention[0] <= now < self._retention[0] + _RETENTION_EVERY:
+            self._retention = now, self._topic.retention()
+        return self._retention[1]
 
     def _take(self, bounds: Bounds) -> Cursor:
         """The cursor, taken over or made; behind what retention has deleted meanwhile."""

@@ -16,6 +16,7 @@ from pipeline.records import (
     Outputs,
     Partition,
     PreparedImage,
+    Range,
     Record,
     Reference,
     ScoredBatch,
@@ -100,9 +101,15 @@ def advances(entry: Entry, log_ends: Mapping[Partition, int]) -> list[Advance]:
             holes=portion.holes,
             log_end=max(log_ends.get(portion.partition, portion.end), portion.end),
             newest_event_time=None if newest[at] == _NEVER else int(newest[at]),
+            record_time=_time_of_last(portion),
         )
         for at, portion in enumerate(batch.ranges)
     ]
+
+
+def _time_of_last(portion: Range) -> int | None:
+    at = portion.records[-1].timestamp if portion.records else None
+    return None if at is None else to_microseconds(at)
 
 
 def score_rows(

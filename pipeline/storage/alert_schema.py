@@ -21,6 +21,7 @@ class AlertingRow(Table):
     deployment_id: Mapped[int] = mapped_column(ForeignKey("deployment.id"), primary_key=True)
     revision: Mapped[int] = mapped_column(BigInteger)
     transition_id: Mapped[int] = mapped_column(BigInteger)  # up to which transitions are taken in
+    digest_at: Mapped[datetime | None]  # when the newest digest that was told was due
     updated_at: Mapped[datetime]
 
 
@@ -35,7 +36,9 @@ class IncidentRow(Table):
 
     id: Mapped[int] = mapped_column(Key, primary_key=True)
     deployment_id: Mapped[int] = mapped_column(ForeignKey("deployment.id"))
-    kind: Mapped[str]  # shift; health: the pipeline's own, apart from the false-alarm budget
+    kind: Mapped[
+        str
+    ]  # shift; health: the pipeline's own, apart from the false-alarm budget; drill, digest: no incident
     handling: Mapped[str]  # open, acknowledged, silenced, expected, resolved
     handled_until: Mapped[datetime | None]  # of silenced and expected
     handled_by: Mapped[str | None]
@@ -48,6 +51,7 @@ class IncidentRow(Table):
     resolved_at: Mapped[datetime | None]
     told: Mapped[str | None]  # the worst state that was told
     told_at: Mapped[datetime | None]  # when last, since it was opened or reopened
+    notice_at: Mapped[datetime | None]  # from when on it is told that a silence ends soon, where it is to be
 
 
 class AlertRow(Table):

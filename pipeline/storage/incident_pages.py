@@ -1,12 +1,12 @@
 """Incidents as pages show them: read only."""
 
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 
-from pipeline.alerts.incident import DRILL
-from pipeline.storage.alert_schema import AlertRow, IncidentEventRow, IncidentRow, MarkRow, OutboxRow
+from pipeline.alerts.incident import UNLISTED
+from pipeline.storage.alert_schema import AlertRow, IncidentRow, MarkRow, OutboxRow
 from pipeline.storage.schema import DeploymentRow, TransitionRow, VerdictRow
 
 
@@ -44,21 +44,6 @@ class IncidentLine(NamedTuple):
     opened_at: datetime
     resolved_at: datetime | None
     alerts: tuple[AlertLine, ...]
-
-
-class EventLine(NamedTuple):
-    """What happened to an incident."""
-
-    id: int
-    at: datetime
-    kind: str
-    signal: str | None
-    segment: str | None
-    from_state: str | None
-    to_state: str | None
-    who: str
-    why: str
-    payload: dict[str, Any] | None
 
 
 class DeliveryLine(NamedTuple):
@@ -108,7 +93,7 @@ class TransitionLine(NamedTuple):
 
 def read_incidents(conn: Connection, deployment_id: int, *, limit: int) -> list[IncidentLine]:
     """The newest incidents: open ones first, then by when they were opened."""
-    mine = and_(IncidentRow.deployment_id == deployment_id, IncidentRow.kind != DRILL)
+    mine = and_(IncidentRow.deployment_id == deployment_id, IncidentRow.kind.not_in(UNLISTED))
     ordered = IncidentRow.resolved_at.is_not(None), IncidentRow.opened_at.desc()
     keys = conn.scalars(select(IncidentRow.id).where(mine).order_by(*ordered).limit(limit)).all()
     found = _read(conn, IncidentRow.id.in_(keys))
@@ -124,29 +109,6 @@ def deployment_of_incident(conn: Connection, key: int) -> str | None:
     """The name of the deployment that an incident belongs to; None: there is no such incident."""
     statement = select(DeploymentRow.name).join(IncidentRow, IncidentRow.deployment_id == DeploymentRow.id)
     return conn.scalar(statement.where(IncidentRow.id == key))
-
-
-def read_events(conn: Connection, incident_id: int) -> list[EventLine]:
-    """What happened to an incident, oldest first."""
-    event, alert = IncidentEventRow, AlertRow
-    statement = (
-        select(
-            event.id,
-            event.at,
-            event.kind,
-            alert.signal,
-            alert.segment,
-            event.from_state,
-            event.to_state,
-            event.who,
-            event.why,
-            event.payload,
-        )
-        .join(alert, alert.id == event.alert_id, isouter=True)
-        .where(event.incident_id == incident_id)
-        .order_by(event.id)
-    )
-    return [EventLine._make(row) for row in conn.execute(statement)]
 
 
 def read_deliveries(conn: Connection, incident_id: int) -> list[DeliveryLine]:

@@ -9,9 +9,9 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, Text, cast, func, insert, null, or_, select, update
 
-from pipeline.alerts.incident import DRILL, Alert, Event, Incident
+from pipeline.alerts.incident import UNLISTED, Alert, Event, Incident
 from pipeline.storage.alert_schema import AlertingRow, AlertRow, IncidentEventRow, IncidentRow
 from pipeline.storage.conflicts import insert_or
 from pipeline.storage.monitoring import Superseded
@@ -29,10 +29,11 @@ class Standing:
     deployment_id: int
     revision: int
     transition_id: int
+    digest_at: datetime | None  # when the newest digest that was told was due
 
 
 class EventLine(NamedTuple):
-    """One line of an incident's history."""
+    """One line of an incident's history. The payload, the answer as it was told, is read only where it is asked for."""
 
     id: int
     incident_id: int
@@ -44,6 +45,7 @@ class EventLine(NamedTuple):
     to_state: str | None
     who: str
     why: str
+    payload: dict[str, Any] | None
 
 
 def begin_alerting(conn: Connection, deployment_id: int, *, now: datetime) -> None:
@@ -54,8 +56,8 @@ def begin_alerting(conn: Connection, deployment_id: int, *, now: datetime) -> No
 
 def read_standing(conn: Connection, deployment_id: int) -> Standing | None:
     """To be read before anything that is decided from; None: `begin_alerting`."""
-    columns = select(AlertingRow.deployment_id, AlertingRow.revision, AlertingRow.transition_id)
-    row = conn.execute(columns.where(AlertingRow.deployment_id == deployment_id)).one_or_none()
+    columns = [getattr(AlertingRow, field.name) for field in fields(Standing)]
+    row = conn.execute(select(*columns).where(AlertingRow.deployment_id == deployment_id)).one_or_none()
     return None if row is None else Standing(*row)
 
 
@@ -83,7 +85,7 @@ def may_decide(conn: Connection) -> bool:
 def recent_incidents(conn: Connection, deployment_id: int, *, since: datetime) -> list[Incident]:
     """Those that are open, or ended at `since` or later, oldest first."""
     recent = or_(IncidentRow.resolved_at.is_(None), IncidentRow.resolved_at >= since)
-    return _incidents(conn, IncidentRow.deployment_id == deployment_id, IncidentRow.kind != DRILL, recent)
+    return _incidents(conn, IncidentRow.deployment_id == deployment_id, IncidentRow.kind.not_in(UNLISTED), recent)
 
 
 def incident_by_key(conn: Connection, key: int) -> Incident | None:
@@ -91,13 +93,31 @@ def incident_by_key(conn: Connection, key: int) -> Incident | None:
     return next(iter(_incidents(conn, IncidentRow.id == key)), None)
 
 
-def all_incidents(conn: Connection, deployment_id: int) -> list[Incident]:
-    """Every incident of a deployment, oldest first."""
-    return _incidents(conn, IncidentRow.deployment_id == deployment_id, IncidentRow.kind != DRILL)
+def all_incidents(conn: Connection, deployment_id: int, *, ended: bool = True) -> list[Incident]:
+    """Every incident of a deployment, or every one that is open, oldest first."""
+    return _incidents(conn, *_listed(deployment_id, ended=ended))
 
 
-def history(conn: Connection, incident_ids: Sequence[int]) -> list[EventLine]:
-    """What happened to these incidents, in order."""
+def histories(conn: Connection, deployment_id: int, *, ended: bool = True) -> dict[int, list[EventLine]]:
+    """What happened to every incident of a deployment, or to every one that is open, in order."""
+    found: dict[int, list[EventLine]] = {}
+    for line in history(conn, select(IncidentRow.id).where(*_listed(deployment_id, ended=ended))):
+        found.setdefault(line.incident_id, []).append(line)
+    return found
+
+
+def last_told(conn: Connection, deployment_id: int) -> dict[int, dict[str, Any]]:
+    """The last answer that was told of each incident that is over and of which anything was."""
+    over = select(IncidentRow.id).where(*_listed(deployment_id, ended=True), IncidentRow.resolved_at.is_not(None))
+    event = IncidentEventRow
+    answered = cast(event.payload, Text) != "null"
+    told = select(func.max(event.id)).where(event.incident_id.in_(over), answered)
+    rows = conn.execute(select(event.incident_id, event.payload).where(event.id.in_(told.group_by(event.incident_id))))
+    return {row.incident_id: row.payload for row in rows}
+
+
+def history(conn: Connection, incident_ids: Sequence[int] | Select[int], *, payloads: bool = False) -> list[EventLine]:
+    """What happened to these incidents, in order; with the answers that were told, where these are asked for."""
     event, alert = IncidentEventRow, AlertRow
     statement = (
         select(
@@ -111,6 +131,7 @@ def history(conn: Connection, incident_ids: Sequence[int]) -> list[EventLine]:
             event.to_state,
             event.who,
             event.why,
+            event.payload if payloads else null(),
         )
         .join(alert, alert.id == event.alert_id, isouter=True)
         .where(event.incident_id.in_(incident_ids))
@@ -144,6 +165,11 @@ def add_event(conn: Connection, event: Event, alert_id: int | None, payload: dic
     names = ("incident_id", "transition_id", "at", "kind", "from_state", "to_state", "who", "why")
     values = {name: getattr(event, name) for name in names}
     return _insert(conn, IncidentEventRow, {**values, "alert_id": alert_id, "payload": payload})
+
+
+def _listed(deployment_id: int, *, ended: bool) -> list[ColumnElement[bool]]:
+    which = [IncidentRow.deployment_id == deployment_id, IncidentRow.kind.not_in(UNLISTED)]
+    return which if ended else [*which, IncidentRow.resolved_at.is_(None)]
 
 
 def _incidents(conn: Connection, *which: ColumnElement[bool]) -> list[Incident]:

@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, select
+from sqlalchemy import ColumnElement, Connection, Row, func, select
+from sqlalchemy.orm import InstrumentedAttribute
 
 from pipeline.alerts.snapshot import WINDOW, Disk, Partition, Snapshot, Worker
 from pipeline.shift.folding import POOLED
@@ -25,17 +27,18 @@ _CHANGING = timedelta(minutes=10)  # a deployment's workers may be replaced one 
 
 
 def read_snapshot(
-    conn: Connection, deployment: Watched, disk: Disk | None, *, pace: float = 1.0, now: datetime
+    conn: Connection, deployment: Watched, disk: Disk | None, *, pace: float = 1.0, headroom: float = 0.2, now: datetime
 ) -> Snapshot:
-    """One deployment at this moment."""
+    """One deployment at this moment; `pace` and `headroom` are those of the snapshot."""
     chosen = newest_activation(conn, deployment.id)
     return Snapshot(
         now=now,
         pace=pace,
+        headroom=headroom,
         partitions=_partitions(conn, deployment.id),
         scored=_scored(conn, deployment.id, now - WINDOW),
-        dead=_dead(conn, deployment.id, now - WINDOW),
-        lost=_lost(conn, deployment.id, now - WINDOW),
+        dead=dead_letters(conn, deployment.id, now - WINDOW),
+        lost=lost(conn, deployment.id, now - WINDOW),
         skewed=_skewed(conn, deployment.id, now - WINDOW),
         workers=_workers(conn, deployment.name),
         disk=disk,
@@ -47,7 +50,7 @@ def read_snapshot(
         ),
         chosen=chosen is not None,
         refused=None if chosen is None else refusals(conn, chosen),
-        mixed=_mixed(conn, deployment, now),
+        mixed=why_invalid(conn, deployment, now=now),
     )
 
 
@@ -62,10 +65,20 @@ def _partitions(conn: Connection, deployment_id: int) -> tuple[Partition, ...]:
             max(0, row.log_end - row.next_offset),
             row.updated_at,
             row.newest_event_time,
+            None if row.retention_ms is None else timedelta(milliseconds=row.retention_ms),
+            max(filter(None, (row.record_time, row.caught_up_at)), default=None),
+            _ahead(row),
         )
         for row in rows
         if (row.topic, row.topic_id) == (rows[-1].topic, rows[-1].topic_id)
     )
+
+
+def _ahead(row: Row[Any]) -> float | None:
+    """Nothing of a log that has not begun to delete."""
+    if row.retention_bytes is None or not row.log_start or row.log_end <= row.log_start:
+        return None
+    return max(0.0, float(row.next_offset - row.log_start) / float(row.log_end - row.log_start))
 
 
 def _scored(conn: Connection, deployment_id: int, since: datetime) -> int:
@@ -73,14 +86,16 @@ def _scored(conn: Connection, deployment_id: int, since: datetime) -> int:
     return int(conn.scalar(total) or 0)
 
 
-def _dead(conn: Connection, deployment_id: int, since: datetime) -> Mapping[str, int]:
-    """Of records that were made in the same hour as those that are counted as scored."""
+def dead_letters(
+    conn: Connection, deployment_id: int, since: datetime, until: datetime | None = None
+) -> Mapping[str, int]:
+    """How many, by reason, of records that were made since then, too, as those that are counted as scored."""
     rows = conn.execute(
         select(DeadLetterRow.reason, func.count())
         .join(StreamRow, StreamRow.id == DeadLetterRow.stream_id)
         .where(
             StreamRow.deployment_id == deployment_id,
-            DeadLetterRow.at >= since,
+            *_within(DeadLetterRow.at, since, until),
             func.coalesce(DeadLetterRow.record_time, DeadLetterRow.at) >= since,
         )
         .group_by(DeadLetterRow.reason)
@@ -89,12 +104,13 @@ def _dead(conn: Connection, deployment_id: int, since: datetime) -> Mapping[str,
     return {row[0]: row[1] for row in rows}
 
 
-def _lost(conn: Connection, deployment_id: int, since: datetime) -> int:
+def lost(conn: Connection, deployment_id: int, since: datetime, until: datetime | None = None) -> int:
+    """Records that the log no longer held, or not whole, when they were to be read."""
     gap = StreamGapRow
     statement = (
         select(func.sum(gap.to_offset - gap.from_offset))
         .join(StreamRow, StreamRow.id == gap.stream_id)
-        .where(StreamRow.deployment_id == deployment_id, gap.at >= since, gap.reason != "skipped")
+        .where(StreamRow.deployment_id == deployment_id, *_within(gap.at, since, until), gap.reason != "skipped")
     )
     return int(conn.scalar(statement) or 0)
 
@@ -141,7 +157,7 @@ def _imaged(conn: Connection, deployment: Watched) -> tuple[datetime, datetime] 
     return None if first is None or newest is None else (first, newest)
 
 
-def _mixed(conn: Connection, deployment: Watched, now: datetime) -> str | None:
+def why_invalid(conn: Connection, deployment: Watched, *, now: datetime) -> str | None:
     """Why scores cannot be held against the reference: another model's images, or a reference of another model."""
     row = conn.execute(
         select(DeploymentRow.model_id, DeploymentRow.updated_at, ReferenceRow.name, ReferenceRow.model_id.label("of"))
@@ -177,3 +193,9 @@ def _mixed(conn: Connection, deployment: Watched, now: datetime) -> str | None:
 
 def _minutes(deployment_id: int, since: datetime) -> tuple[ColumnElement[bool], ...]:
     return TickRow.deployment_id == deployment_id, TickRow.minutes == 1, TickRow.start >= since
+
+
+def _within(
+    time: InstrumentedAttribute[datetime], since: datetime, until: datetime | None
+) -> list[ColumnElement[bool]]:
+    return [time >= since] if until is None else [time >= since, time < until]

@@ -54,7 +54,7 @@ _WRITES = {
 _DECIDES = {
     "baseline": "INSERT, UPDATE (revoked_at, revoked_by)",
     "alerting": "UPDATE",
-    "incident": "INSERT, UPDATE (handling, handled_until, handled_by, exception)",
+    "incident": "INSERT, UPDATE (handling, handled_until, handled_by, exception, notice_at)",
     "incident_event": "INSERT",
     "outbox": "INSERT, UPDATE (given_up_at, last_error)",
     "mark": "INSERT",

@@ -175,6 +175,11 @@ class StreamRow(Table):
     start_offset: Mapped[int] = mapped_column(BigInteger)  # the log's beginning when first seen
     next_offset: Mapped[int] = mapped_column(BigInteger)
     log_end: Mapped[int] = mapped_column(BigInteger)  # as last seen by the worker
+    log_start: Mapped[int | None] = mapped_column(BigInteger)  # likewise
+    retention_ms: Mapped[int | None] = mapped_column(BigInteger)  # what the log keeps; none: not known, or no limit
+    retention_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    record_time: Mapped[datetime | None]  # the log's time of the last record that was read
+    caught_up_at: Mapped[datetime | None]  # when nothing waited last, to the minute
     scored: Mapped[int] = mapped_column(BigInteger)
     dead: Mapped[int] = mapped_column(BigInteger)
     expired: Mapped[int] = mapped_column(BigInteger)  # gone from the log before they were read

@@ -8,9 +8,9 @@ Whoever updates several streams in one transaction takes them in the order of th
 workers wait for one another.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
@@ -23,14 +23,17 @@ from sqlalchemy import (
     bindparam,
     func,
     insert,
+    or_,
     select,
     type_coerce,
     update,
 )
 
-from pipeline.records import Bounds, Partition
+from pipeline.records import Bounds, LogRetention, Partition
 from pipeline.storage.conflicts import insert_or
 from pipeline.storage.schema import DeploymentRow, StreamGapRow, StreamRow
+
+_CAUGHT_UP_EVERY = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,7 @@ class Advance:
     holes: int
     log_end: int
     newest_event_time: int | None  # microseconds; None where nothing was counted
+    record_time: int | None = None  # the log's time of its last record, microseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +144,7 @@ def advance(conn: Connection, stream_id: int, step: Advance, *, owner: str, now:
         "more_holes": step.holes,
         "seen_end": step.log_end,
         "newest": step.newest_event_time,
+        "read_time": step.record_time,
         "by": owner,
         "now": now,
     }
@@ -151,6 +156,7 @@ def _compare_and_set(engine: str) -> Update:
     """Built once: a batch runs it for each of its ranges, and building it costs more than running it."""
     greatest = _greatest(engine)
     known, newest = type_coerce(StreamRow.newest_event_time, BigInteger), bindparam("newest", type_=BigInteger)
+    read_time = type_coerce(StreamRow.record_time, BigInteger)
     return (
         update(StreamRow)
         .where(StreamRow.id == bindparam("stream"), StreamRow.next_offset == bindparam("from"))
@@ -162,6 +168,7 @@ def _compare_and_set(engine: str) -> Update:
             log_end=greatest(StreamRow.log_end, bindparam("seen_end", type_=BigInteger)),
             attempts=0,
             newest_event_time=func.coalesce(greatest(func.coalesce(known, newest), newest), known),
+            record_time=func.coalesce(bindparam("read_time", type_=BigInteger), read_time),
             owner=bindparam("by"),
             updated_at=bindparam("now"),
         )
@@ -173,7 +180,7 @@ def expire(
 ) -> bool:
     """Account for [position, beginning), which the log holds no longer, and move on. False: fenced.
 
-    Retention overtook the cursor, or (reason `corrupt`) the bytes there are damaged.
+    LogRetention overtook the cursor, or (reason `corrupt`) the bytes there are damaged.
     """
     moved = conn.execute(
         update(StreamRow)
@@ -197,10 +204,25 @@ def release(conn: Connection, stream_ids: Sequence[int]) -> None:
         conn.execute(update(StreamRow).where(*counted).values(attempts=StreamRow.attempts - 1))
 
 
-def note_log_ends(conn: Connection, ends: Mapping[int, int]) -> None:
-    """Store how far the log reaches, by stream, so that waiting records are counted while nothing is read."""
-    for stream_id, end in sorted(ends.items()):
-        conn.execute(update(StreamRow).where(StreamRow.id == stream_id, StreamRow.log_end < end).values(log_end=end))
+def note_log(
+    conn: Connection, seen: Mapping[int, Bounds], retention: LogRetention, caught_up: Collection[int], *, now: datetime
+) -> None:
+    """Store what the log holds and keeps, by stream, so that what waits is known while nothing is read.
+
+    In streams that are `caught_up` nothing waits: stored once a minute, lest an idle worker writes all the time.
+    """
+    kept_ms = None if retention.time is None else retention.time // timedelta(milliseconds=1)
+    greatest, known_at = _greatest(conn.dialect.name), StreamRow.caught_up_at
+    for stream_id, bounds in sorted(seen.items()):
+        facts: dict[str, Any] = {"log_start": bounds.beginning, "retention_ms": kept_ms}
+        facts["retention_bytes"] = retention.size
+        news = [getattr(StreamRow, name).is_distinct_from(value) for name, value in facts.items()]
+        if stream_id in caught_up:
+            news += [known_at.is_(None), known_at < now - _CAUGHT_UP_EVERY]
+            facts["caught_up_at"] = now
+        facts["log_end"] = greatest(StreamRow.log_end, bounds.end)
+        changed = or_(StreamRow.log_end < bounds.end, *news)
+        conn.execute(update(StreamRow).where(StreamRow.id == stream_id, changed).values(**facts))
 
 
 def positions(conn: Connection, deployment_id: int, topic: str) -> dict[Partition, int]:

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, select
 
-from pipeline.alerts.incident import DRILL, Event, Incident
+from pipeline.alerts.incident import UNLISTED, Event, Incident
 from pipeline.errors import UsageError
 from pipeline.storage.alert_schema import IncidentEventRow, IncidentRow
 from pipeline.storage.incidents import incident_by_key
@@ -26,7 +26,7 @@ def read_incident(conn: Connection, incident_id: int | None) -> Told:
 
     Raises UsageError where there is none.
     """
-    real = select(IncidentRow.id).where(IncidentRow.kind != DRILL)
+    real = select(IncidentRow.id).where(IncidentRow.kind.not_in(UNLISTED))
     keys = real.order_by(IncidentRow.resolved_at.is_not(None), IncidentRow.id.desc()).limit(1)
     key = conn.scalar(keys) if incident_id is None else incident_id
     incident = None if key is None else incident_by_key(conn, key)

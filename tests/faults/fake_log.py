@@ -6,9 +6,10 @@ that missed a delete and create goes on at its old offset in the new topic and d
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 
 from pipeline.ingest.source import Fetched, Poll
-from pipeline.records import Bounds, Partition, Record
+from pipeline.records import Bounds, LogRetention, Partition, Record
 
 TOPIC = "images"
 
@@ -68,7 +69,7 @@ class FakeLog:
         return False
 
     def expire(self, number: int, count: int) -> None:
-        """Retention deletes the oldest offsets."""
+        """LogRetention deletes the oldest offsets."""
         self.beginnings[number] = min(self.beginnings[number] + count, len(self.records[number]))
 
     def end(self, number: int) -> int:
@@ -99,6 +100,9 @@ class FakeTopic:
 
     def first_readable(self, partition: int, offset: int) -> int:
         return self._log.first_readable(partition, offset)
+
+    def retention(self) -> LogRetention:
+        return LogRetention(timedelta(days=1))
 
     def close(self) -> None:
         pass

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.alerts.acts import Act
+from pipeline.assembly.handling import decide
+from pipeline.settings import load_settings
 from pipeline.storage.alert_schema import IncidentEventRow, OutboxRow
 from pipeline.storage.engine import open_database
-from tests.alerted import LOUD, STORY, incidents_told, rows, story
+from tests.alerted import LOUD, STORY, at, change, incidents_told, rows, story
 from tests.faults.taking_in import run
 from tests.faults.test_monitor_crashes import run_killed_again_and_again
 from tests.monitored import MINUTE, T0, Traffic, monitor
@@ -40,6 +43,25 @@ def test_killed_before_each_statement_in_turn_it_tells_what_an_undisturbed_one_d
         engine.dispose()
     assert found[0] == found[1]
     assert len(found[0]["incident_event"]) == 14
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_that_a_silence_ends_soon_is_told_once_however_often_the_monitor_dies(database_url: str) -> None:
+    engine = open_database(database_url)
+    traffic = Traffic(engine)
+    change(traffic, "pooled", "ok", "critical", 1)
+    monitor(engine, at(2), alerting=LOUD).run()
+    decide(load_settings(database=database_url), 1, Act("silence", "ann", "known", at(63)), clock=lambda: at(3))
+
+    def watch() -> None:
+        monitor(engine, at(50), alerting=LOUD).run()
+
+    assert run_killed_again_and_again(engine, watch) > 20
+    watch()
+    assert [row["kind"] for row in rows(engine, IncidentEventRow)] == ["raise", "silence", "ends_soon"]
+    told = [(row["channel"], row["action"]) for row in rows(engine, OutboxRow)[2:]]
+    assert told == [("pager", "info")]
+    engine.dispose()
 
 
 def test_killed_by_the_system_at_any_moment_it_tells_what_an_undisturbed_one_does(

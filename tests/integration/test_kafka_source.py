@@ -227,6 +227,9 @@ def test_retention_that_overtakes_a_paused_reader_is_accounted_for(site: Site) -
             site.produce([png(600 + i) for i in range(20)])
         engine.dispose()
         wait_until(lambda: site.query("SELECT next_offset FROM stream WHERE partition = 0") == [(440,)], "the end")
+        noted = "SELECT log_start, retention_ms, retention_bytes FROM stream WHERE partition = 0 AND record_time > 0"
+        week_ms = 7 * 24 * 3_600_000  # the broker's own default
+        wait_until(lambda: site.query(noted) == [(420, week_ms, None)], "what the log holds and keeps")
     ((produced, scored, dead, expired, skipped, holes),) = [row for row in site.account() if row[0]]
     assert (produced, dead, skipped, holes) == (440, 0, 0, 0)
     assert int(str(scored)) + int(str(expired)) == 440

@@ -23,8 +23,9 @@ KEYS: list[Key] = [
     ("silence", ""),
     ("workers", ""),
     ("disk", ""),
+    ("model", ""),
 ]
-HEALTH = {"workers", "disk"}
+HEALTH = {"workers", "disk", "model"}
 BEGINS = {"raise", "late", "reopen", "baseline_invalid"}
 ENDS = {"resolve", "withdraw"}
 
@@ -126,6 +127,8 @@ class AnyStory(RuleBasedStateMachine):
         self.transition = 0
         self.checked = 0
         self.open_since: dict[Key, str] = {}
+        self.held = False
+        self.announced: set[int] = set()  # incidents whose silence ends soon
 
     @rule(
         key=st.sampled_from(KEYS),
@@ -140,13 +143,14 @@ class AnyStory(RuleBasedStateMachine):
         self, key: Key, state: str, provisional: bool, reference: int, age: int, withdrawn: bool, share: float
     ) -> None:
         health = key[0] in HEALTH
+        of_pipeline = {"model": "baseline_invalid", **dict.fromkeys(("silence", "workers", "disk"), "error")}
         self.transition += 1
         evidence = Evidence(
             kind="health" if health else "shift",
             signal=key[0],
             segment=key[1],
             reference_id=reference,
-            state="error" if (health or key[0] == "silence") and state != "ok" else state,
+            state=state if state == "ok" else of_pipeline.get(key[0], state),
             at=minute(self.now),
             newest=minute(self.now - age),
             onset=minute(self.now - age - 1),
@@ -159,7 +163,7 @@ class AnyStory(RuleBasedStateMachine):
         self.many.follow(evidence, self.now)
 
     @rule(
-        minutes=st.sampled_from([0, 1, 10, 100, 241, 1441, -5]),
+        minutes=st.sampled_from([0, 1, 10, 20, 100, 241, 1441, -5]),
         age=st.sampled_from([0, 300]),
         share=st.floats(0.01, 1),
         ended=st.sets(st.sampled_from(KEYS[:4]), max_size=1),
@@ -221,6 +225,14 @@ class AnyStory(RuleBasedStateMachine):
                     or not next(alert for alert in reversed(incident.alerts) if alert.key == event.alert).provisional
                 )
                 assert rank(event.to_state or "ok") > 0
+                if incident.kind == "shift" and self.held:
+                    assert "silence" in {alert.signal for alert in incident.open_alerts}
+            if event.kind in {"silence", "expect"}:
+                self.announced.discard(event.incident_id)
+            if event.kind == "ends_soon":
+                assert incident.is_quiet
+                assert event.incident_id not in self.announced
+                self.announced.add(event.incident_id)
             if event.kind == "late":
                 assert not event.loud
             if event.alert is not None and event.kind in BEGINS:
@@ -228,6 +240,7 @@ class AnyStory(RuleBasedStateMachine):
                 self.open_since[event.alert] = event.kind
             if event.alert is not None and event.kind in ENDS:
                 del self.open_since[event.alert]
+            self.held = ("model", "") in self.open_since
         assert set(self.open_since) == set(self.one.open_keys())
         self.checked = len(self.one.book.happened)
 

@@ -115,7 +115,7 @@ def test_another_model_counts_where_it_began_near_the_onset(after: int, likely: 
 
 
 def test_a_model_that_is_not_its_references_is_certain() -> None:
-    assert first(evidence(profile(flags=0.4), invalid=True)).kind == "model"
+    assert first(evidence(profile(flags=0.4), invalid="model b is held against the reference of a")).kind == "model"
 
 
 @pytest.mark.parametrize(("rate", "kind"), [(0.0, "traffic"), (15.0, "traffic"), (240.0, "traffic"), (70.0, "unknown")])

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from pipeline.alerts.snapshot import Disk, Partition, Snapshot, Worker
 from tests.unit.alerts.scenes import minute
 
 NOW = minute(600)
+DAY = timedelta(days=1)
 
 
 def ago(minutes: float) -> datetime:
@@ -17,7 +19,13 @@ def ago(minutes: float) -> datetime:
 
 
 def partition(waiting: int, moved: float, newest: float | None = None, name: str = "images/0") -> Partition:
-    return Partition(name, waiting, ago(moved), ago(moved if newest is None else newest))
+    return Partition(name, waiting, ago(moved), ago(moved if newest is None else newest), DAY, ago(1))
+
+
+def unread(minutes: float | None, ahead: float | None = None, *, waiting: int = 9) -> dict[str, Any]:
+    """One partition, whose log keeps a day, or so much by size alone."""
+    kept, since = (None, None) if minutes is None else (DAY, ago(minutes))
+    return {"partitions": (Partition("images/0", waiting, ago(0), ago(0), kept, since, ahead),)}
 
 
 def worker(beat: float = 0, started: float = 300, *, ready: bool = True, name: str = "gpu-1:7") -> Worker:
@@ -80,6 +88,8 @@ def test_what_is_not_known_neither_raises_nor_ends_anything() -> None:
             {"partitions": (partition(9, 1, 6),)},
             {"partitions": (partition(9, 1, 4),)},
         ),
+        ("retention", "warning", unread(0.8 * 1440 + 1), unread(0.76 * 1440), unread(0.74 * 1440)),
+        ("retention", "warning", unread(0, 0.19), unread(0, 0.24), unread(0, 0.26)),
         ("ledger", "error", {"scored": 9989, "lost": 11}, {"scored": 9993, "lost": 7}, {"scored": 9996, "lost": 4}),
         (
             "dead_letters",
@@ -208,3 +218,33 @@ def test_on_a_fast_clock_processes_may_be_silent_for_as_many_times_longer() -> N
     assert states(seen) == dict.fromkeys(RULES, "ok")
     at_machine_speed = states(replace(seen, pace=1.0))
     assert {rule for rule, state in at_machine_speed.items() if state != "ok"} == {"results", "workers", "judging"}
+
+
+@pytest.mark.parametrize(
+    ("seen", "words"),
+    [
+        (
+            unread(1398),
+            "unread images of images/0 may be deleted in 42 min, as the log keeps 24 h, 9 wait in 1 of 1",
+        ),
+        (unread(1500), "unread images of images/0 may be deleted at any moment, as the log keeps 24 h"),
+        (unread(100, 0.07), "only 7% of what the log holds of images/0, which is limited by size, lie before"),
+        (unread(1398, 0.9), "may be deleted in 42 min"),
+        (unread(None, 0.07), "only 7% of what the log holds"),
+    ],
+)
+def test_how_long_unread_images_are_kept_is_said_by_what_ends_first(seen: dict[str, Any], words: str) -> None:
+    assert words in text(replace(WELL, **seen), "retention")
+
+
+def test_what_is_nearly_deleted_is_an_error_and_what_was_read_is_no_concern() -> None:
+    for close in (unread(0.951 * 1440), unread(None, 0.04)):
+        assert states(replace(WELL, **close))["retention"] == "error"
+    for read in (unread(3000, waiting=0), unread(None, 0.0, waiting=0)):
+        assert states(replace(WELL, **read))["retention"] == "ok"
+
+
+def test_a_log_that_keeps_everything_or_does_not_say_is_no_concern() -> None:
+    assert "retention" not in states(replace(WELL, **unread(None)))
+    assert "retention" not in states(replace(WELL, partitions=(Partition("s/0", 9, ago(0), None, DAY),)))
+    assert states(replace(WELL, headroom=0.01, **unread(1398)))["retention"] == "ok"

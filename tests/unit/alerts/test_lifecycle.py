@@ -159,15 +159,73 @@ def test_a_silence_is_silent_until_its_end_and_then_says_that_it_goes_on(scene: 
     scene.do("silence", 2, until=300)
     scene.see(NORTH, "critical", 3)
     scene.see(SOUTH, "critical", 4)
-    for at in range(5, 300):
+    for at in range(5, 285):
         scene.wait(at, shares={NORTH: 0.9})
     assert scene.told == [("raise", "shift"), ("silence", "silenced")]
+    scene.wait(285)
     scene.wait(300)
-    assert scene.told[2:] == [("expire", "critical")]
+    assert scene.told[2:] == [("ends_soon", None), ("expire", "critical")]
     assert (scene.incident.handling, scene.incident.handled_by) == ("open", None)
     assert scene.events[-1].why == "silenced by ann until now, and it goes on"
     scene.wait(301)
     assert scene.kinds[-1] == "expire"
+
+
+def test_that_a_silence_ends_soon_is_told_once_to_those_who_hear_of_handling(scene: Scene) -> None:
+    scene.see(NORTH, "critical", 1)
+    scene.do("silence", 2, until=300)
+    for at in range(3, 300):
+        scene.wait(at)
+    (notice,) = [event for event in scene.events if event.kind == "ends_soon"]
+    assert (notice.at, notice.why) == (
+        minute(285),
+        "silenced by ann until 2026-11-24 05:00Z, which is soon: if it goes on then, that is told",
+    )
+    assert (scene.handling, action_of(notice)) == ("silenced", "info")
+    assert scene.heard_by("pager") == ["raise", "silence", "ends_soon"]
+    assert scene.heard_by("chat") == ["raise"]
+
+
+def test_a_silence_that_is_prolonged_is_announced_before_each_end(scene: Scene) -> None:
+    scene.see(NORTH, "critical", 1)
+    scene.do("silence", 2, until=100)
+    scene.wait(85)
+    scene.do("expect", 90, until=200)
+    for at in range(91, 200):
+        scene.wait(at)
+    assert [event.at for event in scene.events if event.kind == "ends_soon"] == [minute(85), minute(185)]
+
+
+@pytest.mark.parametrize("until", [31.9, 10])
+def test_the_end_of_a_short_silence_is_not_announced(scene: Scene, until: float) -> None:
+    scene.see(NORTH, "critical", 1)
+    scene.do("silence", 2, until=until)
+    for at in range(3, 40):
+        scene.wait(at)
+    assert scene.kinds == ["raise", "silence", "expire"]
+
+
+def test_no_end_is_announced_of_a_silence_that_is_lifted_or_over_or_that_nobody_would_hear_after(scene: Scene) -> None:
+    scene.see(NORTH, "critical", 1)
+    scene.do("silence", 2, until=100)
+    scene.do("acknowledge", 50)
+    scene.wait(90)
+    scene.do("silence", 91, until=200)
+    scene.see(NORTH, "ok", 150)
+    scene.wait(190)
+    assert "ends_soon" not in scene.kinds
+    scene.see(SOUTH, "critical", 2000, provisional=True)
+    scene.do("silence", 2001, until=2100)
+    scene.wait(2090)
+    assert (scene.kinds[-1], scene.events[-1].loud, scene.heard_by("pager")[-1]) == ("ends_soon", False, "resolve")
+
+
+def test_after_a_silence_that_ended_while_nobody_looked_only_its_end_is_told(scene: Scene) -> None:
+    scene.see(NORTH, "critical", 1)
+    scene.do("silence", 2, until=100)
+    scene.wait(101)
+    scene.wait(102)
+    assert scene.kinds == ["raise", "silence", "expire"]
 
 
 def test_what_ends_in_a_silence_is_told_as_over(scene: Scene) -> None:
@@ -400,6 +458,71 @@ def test_a_model_that_differs_from_its_reference_is_told_loudly_once(scene: Scen
         scene.wait(at)
     assert scene.told == [("baseline_invalid", "baseline_invalid")]
     assert scene.heard_by("pager") == ["baseline_invalid"]
+
+
+def test_while_scores_mean_nothing_shifts_are_listed_with_the_reason_and_told_once_they_mean_something(
+    scene: Scene,
+) -> None:
+    scene.well("model", "baseline_invalid", 1)
+    scene.see(NORTH, "warning", 2, detail="odds ×4")
+    scene.see(NORTH, "critical", 3)
+    for at in range(4, 600):
+        scene.wait(at)
+    assert scene.told == [("baseline_invalid", "baseline_invalid")]
+    assert [event.why for event in scene.events[1:]] == [
+        "odds ×4; told to nobody, as scores cannot be held against their reference now",
+        "told to nobody, as scores cannot be held against their reference now",
+    ]
+    scene.well("model", "ok", 600)
+    for at in range(600, 840):
+        scene.wait(at)
+    assert scene.told[2:] == [("repeat", "critical")]
+    assert scene.events[-1].why == "scores can be held against their reference again, and it goes on"
+    scene.wait(840)
+    assert scene.events[-1].why == "nobody has acknowledged it"
+
+
+def test_what_ended_while_scores_meant_nothing_is_never_told(scene: Scene) -> None:
+    scene.well("model", "baseline_invalid", 1)
+    scene.see(NORTH, "critical", 2)
+    scene.see(NORTH, "ok", 30)
+    scene.well("model", "ok", 40)
+    scene.wait(41)
+    assert scene.told == [("baseline_invalid", "baseline_invalid"), ("resolve", "ok")]
+    assert scene.kinds.count("resolve") == 4
+
+
+def test_missing_images_and_the_pipelines_health_are_told_whatever_scores_mean(scene: Scene) -> None:
+    scene.well("model", "baseline_invalid", 1)
+    scene.see(NORTH, "critical", 2)
+    scene.see(NO_IMAGES, "error", 3)
+    scene.well("workers", "error", 4)
+    assert [event.alert for event in scene.events if event.loud] == [("model", ""), NO_IMAGES, ("workers", "")]
+
+
+def test_a_segment_that_joined_a_known_incident_meanwhile_is_told_after_it(scene: Scene) -> None:
+    scene.see(NORTH, "critical", 1)
+    scene.well("model", "baseline_invalid", 2)
+    scene.see(SOUTH, "critical", 3)
+    scene.see(("histogram", "north"), "shift", 4)
+    scene.wait(100)
+    scene.see(SOUTH, "shift", 101)
+    assert len(scene.told) == 2
+    scene.well("model", "ok", 110)
+    for at in range(110, 300):
+        scene.wait(at)
+    assert scene.told[3:] == [("repeat", "critical")]
+
+
+def test_a_silence_that_ends_while_scores_mean_nothing_ends_when_that_can_be_told(scene: Scene) -> None:
+    scene.see(NORTH, "warning", 1)
+    scene.do("silence", 2, until=60)
+    scene.well("model", "baseline_invalid", 3)
+    scene.wait(100)
+    assert scene.book.incidents[-1].handling == "silenced"
+    scene.well("model", "ok", 110)
+    scene.wait(110)
+    assert scene.told[-1] == ("expire", "warning")
 
 
 def test_the_end_goes_to_whoever_heard_of_it_and_to_nobody_else(scene: Scene) -> None:

@@ -1,9 +1,11 @@
 import logging
+from datetime import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pipeline.assembly.handling import alerting_of
 from pipeline.assembly.telling import make_channels, make_deadman
 from pipeline.errors import UsageError
 from pipeline.senders.alertmanager import Alertmanager
@@ -147,3 +149,30 @@ def test_a_dead_mans_address_is_checked_and_none_is_needed(tmp_path: Path) -> No
     with pytest.raises(UsageError, match=r"deadman\.interval_seconds = 0\.5") as refused:
         load_settings(deadman={"url": SECRET, "interval_seconds": 0.5})
     assert SECRET not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("at", "kind", "asks", "words"),
+    [
+        ("08:00", "stdout", False, "alerts.digest = '08:00': no channel asks for it; write digest = true"),
+        ("off", "stdout", True, "out has digest = true, and alerts.digest is 'off'; write a time"),
+        ("08:00", "pagerduty", True, "out (pagerduty) can take no digest"),
+        ("8:00", "stdout", True, "alerts.digest = '8:00'"),
+        ("24:00", "stdout", True, "alerts.digest = '24:00'"),
+    ],
+)
+def test_a_digest_that_would_reach_nobody_is_refused(at: str, kind: str, asks: bool, words: str) -> None:
+    channel = {"name": "out", "kind": kind, "digest": asks}
+    with pytest.raises(UsageError) as refused:
+        make_channels(load_settings(alerts={"digest": at}, channels=[channel]), Clock())
+    assert words in str(refused.value)
+
+
+def test_a_digest_has_a_time_and_channels_that_asked_for_it() -> None:
+    settings = load_settings(
+        alerts={"digest": "08:00"},
+        channels=[{"name": "a", "kind": "stdout"}, {"name": "b", "kind": "stdout", "digest": True}],
+    )
+    assert len(make_channels(settings, Clock())) == 2
+    alerting = alerting_of(settings)
+    assert (alerting.digest, [channel.digest for channel in alerting.channels]) == (time(8), [False, True])

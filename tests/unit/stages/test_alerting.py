@@ -3,8 +3,10 @@
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, Engine, delete, event, insert, select, update
@@ -20,6 +22,7 @@ from pipeline.stages.alerting import Alerting, look, take_in
 from pipeline.storage.alert_schema import AlertRow, IncidentEventRow, IncidentRow, OutboxRow
 from pipeline.storage.deployments import ensure_deployment
 from pipeline.storage.engine import open_database
+from pipeline.storage.incidents import history, last_told
 from pipeline.storage.monitoring import Superseded, Watched
 from pipeline.storage.pipeline_health import read_snapshot
 from pipeline.storage.processes import Process, beat
@@ -27,7 +30,7 @@ from pipeline.storage.references import save_reference
 from pipeline.storage.schema import DeadLetterRow, MonitorRow, StreamGapRow, StreamRow, TransitionRow
 from tests.alerted import ALERTED, CHANNELS, LOUD, STORY, at, change, incidents_told, rows, story
 from tests.faults.scored import reference
-from tests.monitored import T0, Traffic, monitor
+from tests.monitored import T0, Traffic, counting, monitor
 
 DAY = timedelta(days=1)
 
@@ -264,13 +267,54 @@ def test_open_incidents_are_listed_first_and_those_that_are_over_only_on_request
     story(traffic)
     change(traffic, "pooled", "ok", "warning", 2000)
     alert(traffic, 2001)
-    listed = list_incidents(settings, everything=True)
+    listed = list_incidents(settings, everything=True, answers=True)
     assert [one.incident.state for one in listed] == ["warning", "ok", "ok"]
     assert len(list_incidents(settings, everything=False)) == 1
     assert [line.kind for line in listed[0].history] == ["raise"]
-    assert (listed[0].payload["version"], listed[0].payload["deployment"]) == (1, "d")
+    assert [one.payload and (one.payload["version"], one.payload["deployment"]) for one in listed] == 3 * [(1, "d")]
     with pytest.raises(UsageError, match="no deployment 'x'; known: d"):
         list_incidents(settings.model_copy(update={"deployment": "x"}), everything=True)
+
+
+@pytest.mark.parametrize("answers", [False, True])
+def test_to_list_many_incidents_takes_as_many_queries_as_to_list_few(
+    traffic: Traffic, settings: Settings, answers: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statements: list[str] = []
+
+    @contextmanager
+    def opened(_settings: Settings) -> Iterator[Engine]:
+        with counting(traffic.engine) as seen:
+            yield traffic.engine
+        statements[:] = seen
+
+    monkeypatch.setattr("pipeline.assembly.handling.existing_database", opened)
+    counted = []
+    for times in range(1, 4):
+        story(traffic, 3_000 * times)
+        alert(traffic, 3_000 * times + 20)
+        listed = list_incidents(settings, everything=True, answers=answers)
+        counted.append((len(listed), sum(len(one.history) for one in listed), len(statements)))
+        assert [one.payload is not None for one in listed] == 2 * times * [answers]
+    few, _, many = counted
+    assert few[:2] == (2, 14)
+    assert many == (6, 42, few[2])
+
+
+def test_payloads_of_a_history_are_read_where_they_are_asked_for(traffic: Traffic) -> None:
+    story(traffic)
+    alert(traffic, 20)
+    with traffic.engine.connect() as conn:
+        plain, whole = history(conn, [1]), history(conn, [1], payloads=True)
+        told = last_told(conn, traffic.deployment_id)
+    assert {line.payload for line in plain} == {None}
+    assert [line.payload is not None for line in whole] == [row["payload"] is not None for row in whole_of(traffic, 1)]
+    assert told[1] == [line.payload for line in whole if line.payload is not None][-1]
+
+
+def whole_of(traffic: Traffic, incident: int) -> list[dict[str, Any]]:
+    """The stored history of one incident."""
+    return [row for row in rows(traffic.engine, IncidentEventRow) if row["incident_id"] == incident]
 
 
 def healthy(traffic: Traffic) -> None:
@@ -312,6 +356,22 @@ def test_the_health_of_a_pipeline_is_read_from_what_is_stored(traffic: Traffic) 
     assert (later.scored, later.dead, later.lost, later.skewed) == (0, {}, 0, {})
 
 
+def test_what_the_log_keeps_and_how_much_of_that_is_left_is_read_from_what_a_worker_noted(traffic: Traffic) -> None:
+    noted = {"log_start": 10, "next_offset": 30, "log_end": 130, "retention_ms": 3_600_000, "record_time": at(5)}
+    with traffic.engine.begin() as conn:
+        conn.execute(update(StreamRow).values(**noted, caught_up_at=at(2)))
+        seen = read_snapshot(conn, traffic.watched, None, headroom=0.1, now=at(50))
+        (one,) = seen.partitions
+        assert (one.kept, one.unread_since, one.ahead) == (timedelta(hours=1), at(5), None)
+        assert (one.left(seen.now), seen.headroom) == (0.25, 0.1)
+        conn.execute(update(StreamRow).values(retention_bytes=10**9, caught_up_at=at(49)))
+        (one,) = read_snapshot(conn, traffic.watched, None, now=at(50)).partitions
+        assert (one.unread_since, one.ahead, one.left(seen.now)) == (at(49), 20 / 120, 20 / 120)
+        conn.execute(update(StreamRow).values(log_start=0))
+        (one,) = read_snapshot(conn, traffic.watched, None, now=at(50)).partitions
+        assert one.ahead is None
+
+
 def test_a_pipeline_that_stands_still_is_an_incident_of_its_own_and_ends_by_itself(traffic: Traffic) -> None:
     healthy(traffic)
     with traffic.engine.begin() as conn:
@@ -347,6 +407,21 @@ def test_images_of_two_models_in_one_deployment_are_told_once_as_invalid(traffic
     with traffic.engine.connect() as conn:
         mixed = read_snapshot(conn, watched, None, now=at(34)).mixed or ""
     assert mixed.startswith("model x@9 is held against reference n-r1, which was made with n@0")
+
+
+def test_a_shift_of_another_models_scores_pages_nobody_even_where_it_is_seen_first(traffic: Traffic) -> None:
+    with traffic.engine.begin() as conn:
+        ensure_deployment(conn, "d", model_id="x@9", reference_id=traffic.reference_id, now=at(0))
+    change(traffic, "pooled", "ok", "critical", 1)
+    said = alert(traffic, 2)
+    assert [(one.kind, one.loud) for one in said] == [("baseline_invalid", True), ("raise", False)]
+    assert said[1].why == "odds ×4; told to nobody, as scores cannot be held against their reference now"
+    with traffic.engine.begin() as conn:
+        ensure_deployment(conn, "d", model_id="m@0", reference_id=traffic.reference_id, now=at(3))
+    assert alert(traffic, 3) == []  # no image was scored yet: nobody knows
+    healthy(traffic)
+    told = [(row["kind"], row["to_state"]) for row in rows(traffic.engine, IncidentEventRow)[2:]]
+    assert told == [("resolve", "ok"), ("resolve", "ok"), ("repeat", "critical")]
 
 
 def test_a_disk_that_fills_up_is_told_with_its_numbers(traffic: Traffic) -> None:

@@ -9,6 +9,7 @@ from pipeline.alerts.incident import Event
 from pipeline.monitor import Monitor
 from pipeline.shift.folding import POOLED
 from pipeline.stages.answering import Composer
+from pipeline.storage.deployments import ensure_deployment
 from pipeline.storage.engine import open_database, reading
 from pipeline.storage.marks import add_mark
 from pipeline.storage.monitoring import Watched
@@ -113,6 +114,17 @@ def test_the_pipelines_own_troubles_are_told_without_a_cause(engine: Engine) -> 
     told = answer(engine, traffic, kind="health")
     assert (told["cause"], told["attribution"], told["value"]) == ([], [], None)
     assert told["trust"]["lag_records"] == 0
+
+
+def test_while_scores_mean_nothing_the_answer_says_so_and_that_nobody_is_told(engine: Engine) -> None:
+    traffic = judged(engine)
+    with engine.begin() as conn:
+        ensure_deployment(conn, "d", model_id="x@9", reference_id=traffic.reference_id, now=SEEN)
+    payload = answer(engine, traffic)
+    why = "model x@9 is held against reference m-r1, which was made with m@0"
+    assert payload["trust"]["reservations"][0].startswith(f"nobody is told of what rests on scores now: {why}")
+    assert payload["cause"][0]["kind"] == "model"
+    assert payload["cause"][0]["evidence"][0].startswith(why)
 
 
 def test_an_onset_before_any_traffic_is_answered_without_a_comparison(engine: Engine) -> None:

@@ -11,7 +11,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, select, text
 
 from pipeline.errors import EnvironmentFault, UsageError
-from pipeline.records import Bounds, Card, CardLine, Partition, ResidualSpace
+from pipeline.records import Bounds, Card, CardLine, LogRetention, Partition, ResidualSpace
 from pipeline.storage.deployments import ensure_deployment, ensure_segments
 from pipeline.storage.engine import HEAD_REVISION, current_revision, make_engine, open_database, reading
 from pipeline.storage.forgetting import coordinates_of, forget
@@ -31,6 +31,7 @@ from pipeline.storage.schema import (
     DeploymentRow,
     SampleRow,
     ScoreRow,
+    StreamRow,
     from_microseconds,
     to_microseconds,
 )
@@ -43,7 +44,7 @@ from pipeline.storage.scores import (
     insert_scores,
     stored_scores,
 )
-from pipeline.storage.streams import Advance, advance, begin_stream, expire, ledger, release, take_over
+from pipeline.storage.streams import Advance, advance, begin_stream, expire, ledger, note_log, release, take_over
 from pipeline.storage.tables import METADATA
 from tests.faults.scored import NOW, reference
 
@@ -358,3 +359,37 @@ def test_stored_scores_are_those_of_one_reference_without_drills(engine: Engine)
         insert_scores(conn, rows)
         found = list(stored_scores(conn, 1, 1, NOW, NOW + timedelta(hours=1)))
     assert found == [((-1.0,), (1,))]
+
+
+def test_what_a_log_holds_and_keeps_is_noted_and_an_idle_stream_is_written_once_a_minute(engine: Engine) -> None:
+    _, stream = deployed(engine)
+    day = LogRetention(timedelta(days=1), None)
+
+    def note(seconds: float, end: int = 10, *, start: int = 3, kept: LogRetention = day, read: bool = True) -> bool:
+        """Whether that was news."""
+        with engine.begin() as conn:
+            before = conn.execute(select(StreamRow.__table__)).one()
+            seen = {stream: Bounds(PLACE, start, end)}
+            note_log(conn, seen, kept, {stream} if read else (), now=NOW + timedelta(seconds=seconds))
+            return before != conn.execute(select(StreamRow.__table__)).one()
+
+    assert [note(at) for at in (0, 2, 60, 61, 62)] == [True, False, False, True, False]
+    assert [note(63, start=4), note(64, start=4, end=11, read=False), note(65, start=4, end=9, read=False)] == [
+        True,
+        True,
+        False,
+    ]
+    assert note(66, start=4, kept=LogRetention(None, 10**9), read=False)
+    with engine.connect() as conn:
+        row = conn.execute(select(StreamRow.__table__)).one()
+    assert (row.log_start, row.log_end, row.retention_ms, row.retention_bytes) == (4, 11, None, 10**9)
+    assert row.caught_up_at == NOW + timedelta(seconds=63)
+
+
+def test_the_time_of_the_last_record_that_was_read_stays_where_a_range_has_none(engine: Engine) -> None:
+    _, stream = deployed(engine)
+    with engine.begin() as conn:
+        for part, at in ((step(5, 7), NOW), (step(7, 9), None)):
+            known = replace(part, record_time=None if at is None else to_microseconds(at))
+            assert advance(conn, stream, known, owner="w", now=NOW)
+        assert conn.scalar(select(StreamRow.record_time)) == NOW
