@@ -2,6 +2,7 @@
 
 app.py        the entry: which pages there are, and what surrounds them
 views/        one module a page (never `pages/`: Streamlit would serve those past the entry)
+access.py     who asks, and what they may see and do
 data.py       what the database says, cached for some seconds
 asking.py     what the explaining process says
 facts.py      what that means: trust, verdict, excess. Pure

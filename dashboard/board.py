@@ -3,10 +3,28 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from sqlalchemy import Engine
 
 from dashboard.actions import Actions
+
+
+class Claims(NamedTuple):
+    """What OpenID Connect calls a user, and a user's groups."""
+
+    name: str
+    groups: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Who may what. Groups None: whoever is let in."""
+
+    images: bool = True  # False: pages without pictures, whoever asks
+    image_groups: frozenset[str] | None = None  # who may see pictures
+    groups_header: str | None = None  # in which a proxy names the user's groups
+    claims: Claims | None = None  # None: nobody signs in here
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +42,7 @@ class Board:
     login: str | None = None  # who decides where nobody else says so
     explainer: str | None = None  # where `oodwatch explain --serve` answers, if it runs
     user_header: str | None = None  # in which a proxy names the user
+    rules: Rules = Rules()
 
     @property
     def key(self) -> str:

@@ -5,7 +5,7 @@ The first argument, `key`, is the database's name: two databases never answer fo
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -13,8 +13,10 @@ import streamlit as st
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from dashboard.access import may_see_images
 from dashboard.board import board
 from dashboard.coverage import MOST_ROWS, Covered, Usual, covered, usual
+from dashboard.markup import HIDDEN
 from dashboard.windows import Cut, Window, aligned
 from pipeline.errors import EnvironmentFault, OodwatchError, UsageError
 from pipeline.records import Float64s, Reference, ReferenceImage
@@ -53,7 +55,13 @@ from pipeline.storage.monitoring import (
 )
 from pipeline.storage.packages import RegisteredPackage, list_packages
 from pipeline.storage.processes import Process, list_processes
-from pipeline.storage.references import ReferenceLine, list_references, reference_by_key, reference_images
+from pipeline.storage.references import (
+    ReferenceLine,
+    list_references,
+    reference_by_key,
+    reference_features,
+    reference_images,
+)
 from pipeline.storage.sample_pages import Order, Picture, read_pictures
 from pipeline.storage.scores import DeadLetterLine, dead_letters
 from pipeline.storage.series import Bucket, Totals, oldest_ticks, read_buckets, read_sums, read_totals, spans_of
@@ -152,11 +160,17 @@ def reference(key: str, reference_id: int) -> Reference:
         return reference_by_key(conn, reference_id)
 
 
-@st.cache_data(ttl=_STANDING_S, show_spinner=False, max_entries=4)
 def images_of_reference(key: str, reference_id: int) -> list[ReferenceImage]:
-    """The images kept with a reference, which somebody may want forgotten."""
+    """The images kept with a reference, which somebody may want forgotten; pictures HIDDEN from who may see none."""
+    shown = may_see_images()
+    found = _images_of_reference(key, reference_id, shown)
+    return found if shown else [replace(one, thumbnail=HIDDEN) for one in found]
+
+
+@st.cache_data(ttl=_STANDING_S, show_spinner=False, max_entries=4)
+def _images_of_reference(key: str, reference_id: int, thumbnails: bool) -> list[ReferenceImage]:
     with connected() as conn:
-        return reference_images(conn, reference_id)
+        return reference_images(conn, reference_id, thumbnails=thumbnails)
 
 
 @st.cache_resource(show_spinner=False, max_entries=16)
@@ -246,7 +260,6 @@ def sums(
         return read_sums(conn, deployment_id, reference_id, segment_id, spans)
 
 
-@st.cache_data(ttl=_FRESH_S, show_spinner=False, max_entries=64)
 def pictures(
     key: str,
     deployment_id: int,
@@ -257,10 +270,34 @@ def pictures(
     order: Order,
     limit: int,
 ) -> list[Picture]:
-    """Samples of a window."""
+    """Samples of a window; pictures HIDDEN from who may see none."""
+    shown = may_see_images()
+    found = _pictures(key, deployment_id, start, end, segments, flagged, order, limit, shown)
+    return found if shown else [one._replace(thumbnail=HIDDEN) for one in found]
+
+
+@st.cache_data(ttl=_FRESH_S, show_spinner=False, max_entries=64)
+def _pictures(
+    key: str,
+    deployment_id: int,
+    start: datetime,
+    end: datetime,
+    segments: tuple[int, ...],
+    flagged: bool | None,
+    order: Order,
+    limit: int,
+    thumbnails: bool,
+) -> list[Picture]:
     with connected() as conn:
         return read_pictures(
-            conn, deployment_id, (start, end), segments=segments, flagged=flagged, order=order, limit=limit
+            conn,
+            deployment_id,
+            (start, end),
+            segments=segments,
+            flagged=flagged,
+            order=order,
+            limit=limit,
+            thumbnails=thumbnails,
         )
 
 
@@ -331,7 +368,7 @@ def coverage_of_reference(
     """How a window's random samples cover the images kept with a reference, and how many samples that were."""
     basis = reference(key, reference_id)
     with connected() as conn:
-        samples = window_samples(conn, deployment_id, start, end, segment=segment, limit=MOST_ROWS)
+        samples = window_samples(conn, deployment_id, start, end, segment=segment, limit=MOST_ROWS, thumbnails=False)
     own = [np.frombuffer(one.features, "<f2") for one in samples if one.model_id == basis.model_id]
     if not own:
         return None, 0
@@ -340,8 +377,8 @@ def coverage_of_reference(
 
 
 def _rows_of_reference(key: str, reference_id: int) -> Float64s:
-    kept = images_of_reference(key, reference_id)
-    return np.stack([one.projected for one in kept]).astype(np.float64) if kept else np.zeros((0, 1))
+    with connected() as conn:
+        return reference_features(conn, reference_id)
 
 
 def fine_histogram(rollups: list[tuple[datetime, RollUp]]) -> np.ndarray[tuple[int], np.dtype[np.int64]] | None:

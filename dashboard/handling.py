@@ -10,6 +10,7 @@ from datetime import timedelta
 import streamlit as st
 
 from dashboard import data, frame
+from dashboard.access import user
 from dashboard.actions import Actions
 from dashboard.board import board
 from pipeline.errors import OodwatchError
@@ -22,12 +23,6 @@ _LASTS = {
     "1 week": timedelta(days=7),
 }
 _WHY = "Say why, for those who come later."
-
-
-def user() -> str | None:
-    """Who asks, as the proxy in front says; None: nobody stands in front."""
-    header = board().user_header
-    return None if header is None else st.context.headers.get(header)
 
 
 def acknowledge_button(incident: IncidentLine, *, wide: bool = True) -> None:

@@ -175,6 +175,9 @@ class DashboardSettings(_Section):
     hosts: tuple[str, ...] = ()  # names that a browser may ask for
     user_header: str | None = None  # in which a proxy names the user
     insecure: bool = False
+    images: bool = True
+    image_groups: tuple[str, ...] | None = None  # None: whoever is let in sees pictures
+    groups_header: str | None = None  # in which a proxy names the user's groups
     operator_database: str | None = None  # a login that may decide, where the pages' own only reads
     operator_password_file: Path | None = None
     refresh_seconds: float = Field(10, ge=2)
@@ -470,6 +473,9 @@ TEMPLATE = """\
 # hosts = ["watch.example.org"]              # names that browsers may ask for, besides this machine's own
 # user_header = "X-Forwarded-Email"          # a proxy in front signs people in and names them in it
 # insecure = false            # true: whoever reaches the address sees everything
+# images = true               # false: pages without pictures, whoever asks
+# image_groups = ["analysts"]                # only they see pictures; default: whoever is let in
+# groups_header = "X-Forwarded-Groups"       # in which the proxy names the user's groups, with commas between them
 # operator_database = "postgresql+psycopg://ops@db/oodwatch"   # by which people acknowledge, silence, expect, note;
 #                             # default: the same login as the pages'. It needs the role oodwatch_operator
 # operator_password_file = "/run/secrets/operator"

@@ -8,6 +8,7 @@ import numpy as np
 import streamlit as st
 
 from dashboard import data, frame, looks, markup
+from dashboard.access import may_see_images
 from dashboard.board import board
 from dashboard.frame import Page
 from dashboard.markup import Thumb
@@ -46,7 +47,7 @@ def draw(page: Page) -> None:
     with closer:
         one = _closer(scene, found)
     with left:
-        if st.session_state.get("strange"):
+        if st.session_state.get("strange") and may_see_images():
             strange(page, one.id)
             st.html(markup.heading("All that are shown"))
         thumbs = [looks.thumb(scene, one) for one in found]
@@ -79,7 +80,9 @@ def _closer(scene: Scene, found: list[Picture]) -> Picture:
     reference = data.reference(page.key, scene.stands.deployment.reference_id)
     st.html(markup.pictures([looks.thumb(scene, one)], across=1))
     name = reference.classes[one.class_index] if one.class_index < len(reference.classes) else "?"
-    st.toggle("Where is it strange?", key="strange")
+    shown = may_see_images()
+    why = None if shown else "Pictures are hidden for your role."
+    st.toggle("Where is it strange?", key="strange", disabled=not shown, help=why)
     rows = [
         ("how rare", f"{rarity(at_least(reference, one.score), reference.n)} of the reference's images"),
         ("score", f"{one.score:.2f} nats; unusual beyond {reference.threshold:.2f}".replace("-", "−")),

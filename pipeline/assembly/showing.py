@@ -5,13 +5,13 @@ import multiprocessing
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 
-from dashboard.board import Board
+from dashboard.board import Board, Rules
 from dashboard.serving import Place, is_loopback, serve
 from pipeline.assembly.deciding import Operator
 from pipeline.assembly.detecting import thresholds_of
 from pipeline.assembly.overview import SILENT_AFTER
 from pipeline.errors import UsageError
-from pipeline.settings import Settings
+from pipeline.settings import DashboardSettings, Settings
 from pipeline.storage.read_only import open_read_only
 
 
@@ -37,6 +37,7 @@ def show_dashboard(settings: Settings, *, explains: bool, say: Callable[[str], N
         actions=Operator(settings),
         explainer=f"http://{settings.explain.address}:{settings.explain.port}",
         login=_login(chosen.address),
+        rules=_rules(chosen),
     )
     place = Place(chosen.address, chosen.port, chosen.hosts, chosen.user_header, chosen.insecure)
     beside = _explaining(settings) if explains else nullcontext()
@@ -45,6 +46,15 @@ def show_dashboard(settings: Settings, *, explains: bool, say: Callable[[str], N
             serve(board, place, say=say)
     finally:
         engine.dispose()
+
+
+def _rules(chosen: DashboardSettings) -> Rules:
+    groups = chosen.image_groups
+    return Rules(
+        images=chosen.images,
+        image_groups=None if groups is None else frozenset(groups),
+        groups_header=chosen.groups_header,
+    )
 
 
 @contextmanager

@@ -23,6 +23,9 @@ def dashboard(
     explain: Annotated[
         bool, typer.Option("--explain", help="Also run `oodwatch explain --serve`: where in an image it is strange.")
     ] = False,
+    no_images: Annotated[
+        bool, typer.Option("--no-images", help="Pages without pictures: none leaves the database.")
+    ] = False,
     model: Model = None,
     log_format: LogFormat = None,
 ) -> None:
@@ -46,6 +49,7 @@ def dashboard(
 
     settings = settings_from(database=database, model=model, log_format=log_format)
     given = {"address": address, "port": port, "user_header": user_header, "insecure": insecure or None}
+    given["images"] = False if no_images else None
     chosen = settings.dashboard.model_copy(update={name: value for name, value in given.items() if value is not None})
     settings = settings.model_copy(update={"dashboard": chosen})
     configure_logging(settings.log.format, settings.log.level)

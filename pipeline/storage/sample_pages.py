@@ -4,11 +4,14 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, and_, func, select
+from sqlalchemy import ColumnElement, Connection, and_, func, null, select, text
 
 from pipeline.storage.schema import SampleRow, ScoreRow, SegmentRow, StreamRow
 
 Order = Literal["strangest", "newest", "least supported"]
+
+#: Where pictures are kept, and what was outlined in them: column by table.
+PICTURES = {"sample": "thumbnail", "reference_image": "thumbnail", "explanation": "content"}
 
 _ORDERS: dict[Order, ColumnElement[Any]] = {
     "strangest": ScoreRow.score.desc(),
@@ -47,8 +50,12 @@ def read_pictures(
     flagged: bool | None,
     order: Order,
     limit: int,
+    thumbnails: bool = True,
 ) -> list[Picture]:
-    """Samples with start <= tick < end of these segments, each image once; `flagged` None: both."""
+    """Samples with start <= tick < end of these segments, each image once; `flagged` None: both.
+
+    Without `thumbnails` no picture leaves the database.
+    """
     same = and_(
         ScoreRow.stream_id == SampleRow.stream_id,
         ScoreRow.offset == SampleRow.offset,
@@ -70,7 +77,7 @@ def read_pictures(
             StreamRow.topic,
             StreamRow.partition,
             SampleRow.offset,
-            SampleRow.thumbnail,
+            SampleRow.thumbnail if thumbnails else null(),
             ScoreRow.support,
         )
         .join(ScoreRow, same)
@@ -100,3 +107,11 @@ def read_pictures(
 def count_samples(conn: Connection, deployment_id: int) -> int:
     """How many samples are kept."""
     return conn.scalar(select(func.count()).where(SampleRow.deployment_id == deployment_id)) or 0
+
+
+def may_read_pictures(conn: Connection) -> bool:
+    """Whether this login may: on PostgreSQL there is a role that may not, see `roles`."""
+    if conn.dialect.name != "postgresql":
+        return True
+    asked = (f"has_column_privilege('{table}', '{column}', 'SELECT')" for table, column in PICTURES.items())
+    return bool(conn.scalar(text(f"SELECT {' AND '.join(asked)}")))

@@ -1,0 +1,128 @@
+"""What pages show to whom."""
+
+import sys
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+
+import pytest
+import streamlit as st
+from sqlalchemy import Engine, event
+
+from dashboard import access
+from dashboard.actions import Actions
+from dashboard.board import Board, Rules, give
+from pipeline.storage.engine import make_engine
+from pipeline.storage.migrations.run import upgrade
+from pipeline.storage.read_only import open_read_only
+from pipeline.storage.roles import BLIND, grant_roles
+from tests.browser.seeded import NOW, seed
+from tests.browser.test_views import PAGES, run, words
+from tests.services.postgres import Postgres
+
+PICTURE = "data:image/webp"
+HIDDEN = 'class="gone hidden"'
+WITH_PICTURES = ("overview", "incidents", "explore", "samples", "coverage")
+
+Serve = Callable[..., Engine]
+
+
+@pytest.fixture(autouse=True)
+def main_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streamlit puts the page in the place of the program; child processes of other tests would run it again."""
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Nothing in this module writes to it."""
+    url = f"sqlite:///{tmp_path_factory.mktemp('seeded')}/board.db"
+    seed(url, hours=6)
+    return url
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Gives the pages a database and rules."""
+    engines: list[Engine] = []
+
+    def given(url: str, *, rules: Rules, actions: Actions | None = None) -> Engine:
+        engines.append(open_read_only(url))
+        st.cache_data.clear()
+        st.cache_resource.clear()
+        give(
+            Board(
+                engines[-1],
+                lambda: NOW,
+                levels=(0.1, 0.25),
+                budget_days=30,
+                silent_after=timedelta(seconds=40),
+                refresh_s=None,
+                actions=actions,
+                rules=rules,
+            )
+        )
+        return engines[-1]
+
+    yield given
+    for engine in engines:
+        engine.dispose()
+
+
+def hear(engine: Engine) -> list[str]:
+    """Every statement that the pages send from now on."""
+    heard: list[str] = []
+    event.listen(engine, "before_cursor_execute", lambda *given: heard.append(given[2]))
+    return heard
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_pages_without_pictures_say_so_and_ask_the_database_for_none(page: str, url: str, serve: Serve) -> None:
+    heard = hear(serve(url, rules=Rules(images=False)))
+    said = words(run(page))
+    assert "This page has a fault" not in said
+    assert PICTURE not in said
+    assert (HIDDEN in said) == ("Pictures are hidden for your role" in said) == (page in WITH_PICTURES)
+    assert len(heard) > 3
+    assert not [statement for statement in heard if "sample.thumbnail" in statement]
+    assert not [statement for statement in heard if "reference_image.thumbnail" in statement]
+
+
+def test_without_pictures_nobody_is_asked_where_they_are_strange(url: str, serve: Serve) -> None:
+    serve(url, rules=Rules(images=False))
+    toggle = run("samples").toggle(key="strange")
+    assert toggle.disabled
+    assert toggle.help == "Pictures are hidden for your role."
+
+
+def test_who_belongs_to_a_group_sees_pictures_and_another_visitor_of_the_same_server_sees_none(
+    url: str, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve(url, rules=Rules(image_groups=frozenset({"analysts"})))
+    monkeypatch.setattr(access, "groups", lambda: frozenset({"analysts", "all"}))
+    assert words(run("samples")).count(PICTURE) == 25
+    monkeypatch.setattr(access, "groups", lambda: frozenset({"all"}))
+    said = words(run("samples"))
+    assert (said.count(PICTURE), said.count(HIDDEN)) == (0, 25)
+
+
+def test_a_login_that_may_read_no_picture_gets_every_page_without_being_told_to(
+    postgres: Postgres, serve: Serve
+) -> None:
+    database = postgres.create_database()
+    engine = make_engine(postgres.url(database))
+    upgrade(engine)
+    with engine.begin() as conn:
+        grant_roles(conn)
+    engine.dispose()
+    seed(postgres.url(database), hours=3)
+    postgres.execute(f"CREATE ROLE blind LOGIN PASSWORD 'x' IN ROLE {BLIND}")
+    try:
+        serve(postgres.url(database, user="blind", password="x"), rules=Rules())
+        for page in PAGES:
+            said = words(run(page))
+            assert "did not answer" not in said
+            assert PICTURE not in said
+            assert (HIDDEN in said) == (page in WITH_PICTURES)
+    finally:
+        postgres.drop_database(database)
+        postgres.execute("DROP ROLE blind")
