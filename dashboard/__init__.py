@@ -11,5 +11,7 @@ charts/       Vega-Lite specifications as dictionaries. Pure
 markup.py     pieces of HTML, every text escaped. Pure
 links.py      addresses that reproduce a view. Pure
 windows.py    how time is cut into buckets. Pure
-serving.py    the server, and who may reach it
+serving.py    the server
+gates.py      who may reach it
+signing_in.py the same, where people sign in here
 """

@@ -44,6 +44,33 @@ def may_see_images() -> bool:
         return False
 
 
+def why_not_decide() -> str | None:
+    """Why this user may decide nothing, in a sentence; None: it may."""
+    allowed = board().rules.operator_groups
+    if allowed is not None and not allowed & groups():
+        return f"Only {', '.join(sorted(allowed)) or 'nobody'} may do this; you belong to none of them."
+    if not _login_writes(board().key):
+        return "These pages may only look: their login lacks the role oodwatch_operator (dashboard.operator_database)."
+    return None
+
+
+def who() -> str:
+    """By whom a decision is, as history will have it."""
+    return user() or st.session_state.get("who") or board().login or "somebody at the dashboard"
+
+
+def why_not_in() -> str | None:
+    """Why nothing is shown to this visitor; None: it is."""
+    if board().rules.claims is None or st.user.get("is_logged_in"):
+        return None
+    return "You are not signed in under this address. Open the pages by the address that they are known by."
+
+
+@st.cache_data(ttl=_STANDING_S, show_spinner=False)
+def _login_writes(key: str) -> bool:
+    return board().may_write()
+
+
 @st.cache_data(ttl=_STANDING_S, show_spinner=False)
 def _login_reads_pictures(key: str) -> bool:
     with reading(board().engine).connect() as conn:

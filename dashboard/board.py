@@ -23,6 +23,7 @@ class Rules:
 
     images: bool = True  # False: pages without pictures, whoever asks
     image_groups: frozenset[str] | None = None  # who may see pictures
+    operator_groups: frozenset[str] | None = None  # who may decide
     groups_header: str | None = None  # in which a proxy names the user's groups
     claims: Claims | None = None  # None: nobody signs in here
 
@@ -43,6 +44,7 @@ class Board:
     explainer: str | None = None  # where `oodwatch explain --serve` answers, if it runs
     user_header: str | None = None  # in which a proxy names the user
     rules: Rules = Rules()
+    may_write: Callable[[], bool] = lambda: True  # whether the login of `actions` may
 
     @property
     def key(self) -> str:

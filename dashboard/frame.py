@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import streamlit as st
 
-from dashboard import data, markup
+from dashboard import access, data, markup
 from dashboard.board import board
 from dashboard.charts import Spec
 from dashboard.links import NAMES, View, build, checked, parse
@@ -207,6 +207,8 @@ def _controls() -> None:
         st.radio("Times in", ("UTC", "local"), key="zone", horizontal=True)
         if pinned.window is not None or pinned.incident is not None:
             st.button("Back to live", on_click=unpin, width="stretch")
+        if board().rules.claims is not None:
+            st.button("Sign out", on_click=st.logout, help=access.user(), width="stretch")
 
 
 def _choose_segment() -> None:

@@ -5,9 +5,12 @@ from datetime import datetime
 
 from pipeline.alerts.acts import Act
 from pipeline.assembly.handling import Decided, decide
-from pipeline.errors import EnvironmentFault, RefusedError
+from pipeline.assembly.parts import existing_database
+from pipeline.errors import EnvironmentFault, OodwatchError, RefusedError
 from pipeline.records import utc_now
 from pipeline.settings import Settings
+from pipeline.storage.engine import reading
+from pipeline.storage.incidents import may_decide
 
 _DONE = {
     "acknowledge": "acknowledged it",
@@ -39,6 +42,14 @@ class Operator:
     def note(self, incident_id: int, *, who: str, why: str, seen: int) -> str:
         """Something that others should know."""
         return self._decide(incident_id, Act("note", who, why), seen)
+
+    def may_write(self) -> bool:
+        """Whether this login may store decisions; where the database does not answer, that is said when one is made."""
+        try:
+            with existing_database(self._settings) as engine, reading(engine).connect() as conn:
+                return may_decide(conn)
+        except OodwatchError:
+            return True
 
     def _decide(self, incident_id: int, act: Act, seen: int) -> str:
         try:

@@ -4,9 +4,12 @@ import getpass
 import multiprocessing
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 
-from dashboard.board import Board, Rules
+from dashboard.board import Board, Claims, Rules
+from dashboard.gates import LOOPBACK, Proxy
 from dashboard.serving import Place, is_loopback, serve
+from dashboard.signing_in import Provider
 from pipeline.assembly.deciding import Operator
 from pipeline.assembly.detecting import thresholds_of
 from pipeline.assembly.overview import SILENT_AFTER
@@ -24,7 +27,10 @@ def show_dashboard(settings: Settings, *, explains: bool, say: Callable[[str], N
     EnvironmentFault where the address is taken.
     """
     chosen, thresholds = settings.dashboard, thresholds_of(settings)
+    place = _place(chosen)
+    place.check()
     engine = open_read_only(settings.database_url)
+    operator = Operator(settings)
     board = Board(
         engine,
         settings.clock.now,
@@ -34,12 +40,12 @@ def show_dashboard(settings: Settings, *, explains: bool, say: Callable[[str], N
         stale_after=settings.clock.lasting(60 * chosen.stale_minutes),
         refresh_s=chosen.refresh_seconds,
         user_header=chosen.user_header,
-        actions=Operator(settings),
+        actions=operator,
+        may_write=operator.may_write,
         explainer=f"http://{settings.explain.address}:{settings.explain.port}",
         login=_login(chosen.address),
         rules=_rules(chosen),
     )
-    place = Place(chosen.address, chosen.port, chosen.hosts, chosen.user_header, chosen.insecure)
     beside = _explaining(settings) if explains else nullcontext()
     try:
         with beside:
@@ -49,12 +55,42 @@ def show_dashboard(settings: Settings, *, explains: bool, say: Callable[[str], N
 
 
 def _rules(chosen: DashboardSettings) -> Rules:
-    groups = chosen.image_groups
     return Rules(
         images=chosen.images,
-        image_groups=None if groups is None else frozenset(groups),
+        image_groups=None if chosen.image_groups is None else frozenset(chosen.image_groups),
+        operator_groups=None if chosen.operator_groups is None else frozenset(chosen.operator_groups),
         groups_header=chosen.groups_header,
+        claims=None if chosen.oidc is None else Claims(chosen.oidc.name_claim, chosen.oidc.groups_claim),
     )
+
+
+def _place(chosen: DashboardSettings) -> Place:
+    proxy = provider = None
+    if chosen.user_header is not None:
+        networks = LOOPBACK if chosen.proxies is None else tuple(map(str, chosen.proxies))
+        secret = chosen.proxy_secret_file
+        proxy = Proxy(chosen.user_header, networks, None if secret is None else _secret("proxy_secret_file", secret))
+    if (oidc := chosen.oidc) is not None:
+        provider = Provider(
+            oidc.server_metadata_url,
+            oidc.client_id,
+            _secret("oidc.client_secret_file", oidc.client_secret_file),
+            oidc.redirect_uri,
+            _secret("oidc.cookie_secret_file", oidc.cookie_secret_file),
+            oidc.scope,
+        )
+    return Place(chosen.address, chosen.port, chosen.hosts, proxy, provider, chosen.insecure)
+
+
+def _secret(setting: str, file: Path) -> str:
+    try:
+        found = file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        said = error.strerror if isinstance(error, OSError) else "is no UTF-8 text"
+        raise UsageError(f"setting dashboard.{setting} = {str(file)!r}: {said}; name a text file to be read") from error
+    if not found:
+        raise UsageError(f"setting dashboard.{setting} = {str(file)!r}: the file is empty; write the secret into it")
+    return found
 
 
 @contextmanager

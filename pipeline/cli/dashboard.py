@@ -36,8 +36,9 @@ def dashboard(
     look; the setting dashboard.operator_database names a login of the role
     oodwatch_operator for the buttons. Listens on this machine alone unless --address
     says otherwise: then a proxy in front has to sign people in, and to name
-    them in --user-header, which it must take from nobody else. /livez and
-    /readyz are for probes.
+    them in --user-header (setting dashboard.proxy_secret_file), or they sign
+    in here by OpenID Connect (settings [dashboard.oidc]). /livez and /readyz
+    are for probes.
 
     Example: oodwatch dashboard --database sqlite:///oodwatch.db
     """

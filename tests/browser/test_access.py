@@ -10,13 +10,13 @@ from sqlalchemy import Engine, event
 
 from dashboard import access
 from dashboard.actions import Actions
-from dashboard.board import Board, Rules, give
+from dashboard.board import Board, Claims, Rules, give
 from pipeline.storage.engine import make_engine
 from pipeline.storage.migrations.run import upgrade
 from pipeline.storage.read_only import open_read_only
 from pipeline.storage.roles import BLIND, grant_roles
 from tests.browser.seeded import NOW, seed
-from tests.browser.test_views import PAGES, run, words
+from tests.browser.test_views import PAGES, Handled, run, words
 from tests.services.postgres import Postgres
 
 PICTURE = "data:image/webp"
@@ -45,7 +45,9 @@ def serve() -> Iterator[Serve]:
     """Gives the pages a database and rules."""
     engines: list[Engine] = []
 
-    def given(url: str, *, rules: Rules, actions: Actions | None = None) -> Engine:
+    def given(
+        url: str, *, rules: Rules, actions: Actions | None = None, may_write: Callable[[], bool] = lambda: True
+    ) -> Engine:
         engines.append(open_read_only(url))
         st.cache_data.clear()
         st.cache_resource.clear()
@@ -59,6 +61,7 @@ def serve() -> Iterator[Serve]:
                 refresh_s=None,
                 actions=actions,
                 rules=rules,
+                may_write=may_write,
             )
         )
         return engines[-1]
@@ -126,3 +129,52 @@ def test_a_login_that_may_read_no_picture_gets_every_page_without_being_told_to(
     finally:
         postgres.drop_database(database)
         postgres.execute("DROP ROLE blind")
+
+
+def test_who_may_not_decide_sees_disabled_buttons_with_the_reason(
+    url: str, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve(url, rules=Rules(operator_groups=frozenset({"on-call"})), actions=Handled())
+    monkeypatch.setattr(access, "groups", lambda: frozenset({"all"}))
+    at = run("incidents")
+    quick = at.button(key="acknowledge-2")
+    assert quick.disabled
+    assert quick.help == "Only on-call may do this; you belong to none of them."
+    assert quick.help in words(at)
+
+
+def test_who_has_lost_the_right_since_the_page_was_drawn_decides_nothing(
+    url: str, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handled = Handled()
+    serve(url, rules=Rules(operator_groups=frozenset({"on-call"})), actions=handled)
+    monkeypatch.setattr(access, "groups", lambda: frozenset({"on-call"}))
+    at = run("incidents")
+    monkeypatch.setattr(access, "groups", frozenset)
+    at.button(key="acknowledge-2").click().run()
+    assert handled.done == []
+    assert [toast.value for toast in at.toast] == ["Only on-call may do this; you belong to none of them."]
+
+
+def test_pages_whose_login_may_only_look_say_which_role_it_takes(url: str, serve: Serve) -> None:
+    serve(url, rules=Rules(), actions=Handled(), may_write=lambda: False)
+    quick = run("incidents").button(key="acknowledge-2")
+    assert quick.disabled
+    assert "oodwatch_operator (dashboard.operator_database)" in quick.help
+
+
+def test_a_decision_bears_the_name_that_the_sign_in_gave(
+    url: str, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handled = Handled()
+    serve(url, rules=Rules(), actions=handled)
+    monkeypatch.setattr(access, "user", lambda: "dana@example.org")
+    run("incidents").button(key="acknowledge-2").click().run()
+    assert [given["who"] for _, given in handled.done] == ["dana@example.org"]
+
+
+def test_without_a_sign_in_a_page_that_should_have_one_shows_nothing(url: str, serve: Serve) -> None:
+    serve(url, rules=Rules(claims=Claims("email", "groups")))
+    said = words(run())
+    assert "You are not signed in under this address." in said
+    assert "ow-trust" not in said

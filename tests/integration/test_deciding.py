@@ -66,6 +66,7 @@ def test_on_postgresql_a_reader_is_told_which_role_it_takes_and_an_operator_deci
         assert "INSERT" not in str(refused.value)
         over = {"operator_database": postgres.url(database, user="decides", password="x")}
         both = Operator(load_settings(database=looks, dashboard=over), lambda: datetime.now(UTC))
+        assert (operator(looks).may_write(), both.may_write()) == (False, True)
         assert both.acknowledge(2, who="dana", why="", seen=3) == ""
         assert handling(url) == ("acknowledged", "dana")
     finally:
