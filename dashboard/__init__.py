@@ -7,6 +7,8 @@ data.py       what the database says, cached for some seconds
 asking.py     what the explaining process says
 facts.py      what that means: trust, verdict, excess. Pure
 coverage.py   what is new and what is gone, of stored rows. Pure
+proposals.py  a window that may be accepted as normal. Pure
+background.py work that takes longer than a page may
 charts/       Vega-Lite specifications as dictionaries. Pure
 markup.py     pieces of HTML, every text escaped. Pure
 links.py      addresses that reproduce a view. Pure

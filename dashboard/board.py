@@ -8,6 +8,7 @@ from typing import NamedTuple
 from sqlalchemy import Engine
 
 from dashboard.actions import Actions
+from dashboard.proposals import Preparing
 
 
 class Claims(NamedTuple):
@@ -40,6 +41,7 @@ class Board:
     stale_after: timedelta = timedelta(minutes=5)  # without a newer image, figures are old
     refresh_s: float | None = 10.0  # None: pages stand still
     actions: Actions | None = None
+    preparing: Preparing | None = None
     login: str | None = None  # who decides where nobody else says so
     explainer: str | None = None  # where `oodwatch explain --serve` answers, if it runs
     user_header: str | None = None  # in which a proxy names the user

@@ -44,6 +44,7 @@ from pipeline.storage.incident_pages import (
     read_transitions,
     read_verdicts,
 )
+from pipeline.storage.minutes import first_minute
 from pipeline.storage.model_events import ModelEvent, list_events, newest_activation
 from pipeline.storage.monitoring import (
     Watched,
@@ -327,6 +328,15 @@ def transitions(key: str, deployment_id: int, start: datetime, end: datetime) ->
     """Changes of state in a window."""
     with connected() as conn:
         return read_transitions(conn, deployment_id, start, end)
+
+
+@st.cache_data(ttl=_FRESH_S, show_spinner=False)
+def acceptable(key: str, deployment_id: int, reference_id: int) -> Window | None:
+    """The stored minutes of a reference that are judged; None: there are none."""
+    with connected() as conn:
+        first, position = first_minute(conn, deployment_id, reference_id), read_position(conn, deployment_id)
+    until = None if position is None else position.evaluated_until
+    return None if first is None or until is None or first >= until else Window(first, until)
 
 
 @st.cache_data(ttl=_FRESH_S, show_spinner=False)

@@ -54,10 +54,10 @@ def begin() -> None:
     _controls()
 
 
-def show(body: Callable[[Page], None]) -> None:
-    """A page that draws itself anew every few seconds, and says so where it cannot."""
+def show(body: Callable[[Page], None], *, every: float | None = None) -> None:
+    """A page that draws itself anew every few seconds (`every`: so many), and says so where it cannot."""
 
-    @st.fragment(run_every=board().refresh_s)
+    @st.fragment(run_every=board().refresh_s and (every or board().refresh_s))
     def part() -> None:
         try:
             if (told := st.session_state.pop("told", None)) is not None:

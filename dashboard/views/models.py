@@ -9,6 +9,7 @@ from dashboard import charts, data, frame, markup
 from dashboard.board import board
 from dashboard.frame import Page
 from dashboard.lineage import lineage
+from dashboard.normality import accepted, pace, wizard
 from dashboard.scene import Scene, scene_of, trust_strip
 from dashboard.times import ago, percent
 from dashboard.windows import cut, to_ms
@@ -21,6 +22,7 @@ _RATES = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.1, 0.15)
 def show() -> None:
     """The page."""
     frame.show(draw)
+    frame.show(wizard, every=pace())
 
 
 def draw(page: Page) -> None:
@@ -33,7 +35,7 @@ def draw(page: Page) -> None:
     left, right = st.columns([8, 4])
     with left:
         _what_if(scene, reference)
-        _baselines(scene)
+        accepted(scene)
         _references(page, reference)
         lineage(page, scene.stands.deployment.name)
     with right:
@@ -122,31 +124,6 @@ def _blind_spots(reference: Reference) -> None:
         for line in reference.card.lines
     ]
     st.html(markup.table(("damage", "flagged", "same class"), rows, numbers=(2,)))
-
-
-def _baselines(scene: Scene) -> None:
-    page, deployment = scene.page, scene.stands.deployment
-    known = data.baselines(page.key, deployment.id, deployment.reference_id)
-    st.html(markup.heading("Accepted as normal", "the newest that is not revoked counts"))
-    if not known:
-        st.html(
-            markup.note(
-                "Nobody has accepted a baseline, so whatever is raised is provisional and never paged. Choose at least"
-                " three whole days without an incident: oodwatch baseline accept"
-            )
-        )
-        return
-    rows = [
-        (
-            f"{one.version}{'' if one.version != scene.stands.baseline else ', counts'}",
-            f"{one.window_start:%Y-%m-%d} to {one.window_end:%Y-%m-%d}, {one.days} days",
-            escape(one.name),
-            escape(one.reason),
-            "" if one.revoked_at is None else f"revoked by {escape(one.revoked_by or '?')}",
-        )
-        for one in reversed(known)
-    ]
-    st.html(markup.table(("version", "window", "accepted by", "why", ""), rows))
 
 
 def _references(page: Page, current: Reference) -> None:

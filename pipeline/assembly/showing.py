@@ -13,6 +13,7 @@ from dashboard.signing_in import Provider
 from pipeline.assembly.deciding import Operator
 from pipeline.assembly.detecting import thresholds_of
 from pipeline.assembly.overview import SILENT_AFTER
+from pipeline.assembly.proposing import Proposals
 from pipeline.errors import UsageError
 from pipeline.settings import DashboardSettings, Settings
 from pipeline.storage.read_only import open_read_only
@@ -42,6 +43,7 @@ def show_dashboard(settings: Settings, *, explains: bool, say: Callable[[str], N
         user_header=chosen.user_header,
         actions=operator,
         may_write=operator.may_write,
+        preparing=Proposals(settings),
         explainer=f"http://{settings.explain.address}:{settings.explain.port}",
         login=_login(chosen.address),
         rules=_rules(chosen),

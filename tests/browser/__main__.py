@@ -7,6 +7,7 @@ from pathlib import Path
 from dashboard.board import Board
 from dashboard.serving import Place, serve
 from pipeline.assembly.deciding import Operator
+from pipeline.assembly.proposing import Proposals
 from pipeline.settings import load_settings
 from pipeline.storage.read_only import open_read_only
 from tests.browser.seeded import NOW, seed
@@ -34,6 +35,7 @@ def main() -> None:
         budget_days=30,
         silent_after=timedelta(seconds=40),
         actions=Operator(load_settings(database=url), clock),
+        preparing=Proposals(load_settings(database=url)),
         login="robin",
     )
     serve(board, Place(port=given.port), say=print)

@@ -7,13 +7,14 @@ import pytest
 from sqlalchemy import select
 
 from pipeline.assembly.deciding import Operator
-from pipeline.errors import UsageError
+from pipeline.assembly.proposing import Proposals
+from pipeline.errors import RefusedError, UsageError
 from pipeline.settings import load_settings
 from pipeline.storage.alert_schema import IncidentEventRow, IncidentRow
 from pipeline.storage.engine import make_engine, open_database
 from pipeline.storage.migrations.run import upgrade
 from pipeline.storage.roles import OPERATOR, READER, WRITER, grant_roles
-from tests.browser.seeded import NOW, seed
+from tests.browser.seeded import END, NOW, seed
 from tests.services.postgres import Postgres
 
 
@@ -69,6 +70,13 @@ def test_on_postgresql_a_reader_is_told_which_role_it_takes_and_an_operator_deci
         assert (operator(looks).may_write(), both.may_write()) == (False, True)
         assert both.acknowledge(2, who="dana", why="", seen=3) == ""
         assert handling(url) == ("acknowledged", "dana")
+        proposals = Proposals(load_settings(database=looks, dashboard=over))
+        proposal = proposals.propose("road-users", END - timedelta(hours=2), END, watch=lambda share, doing: None)
+        assert proposal.until == END
+        assert "Baseline 2 counts" in proposals.accept(proposal, who="dana", why="fog is normal", force=True)
+        with pytest.raises(RefusedError, match="dana has accepted baseline 2 meanwhile"):
+            proposals.accept(proposal, who="robin", why="fog is normal", force=True)
+        assert proposals.revoke("road-users", who="dana") == "Baseline 2 is revoked: baseline 1 counts again."
     finally:
         postgres.drop_database(database)
         for role in (*logins.values(), READER, WRITER, OPERATOR):
