@@ -5,11 +5,10 @@ from html import escape
 import numpy as np
 import streamlit as st
 
-from dashboard import charts, data, frame, markup
+from dashboard import blind_spots, charts, data, frame, markup, normality
 from dashboard.board import board
 from dashboard.frame import Page
 from dashboard.lineage import lineage
-from dashboard.normality import accepted, pace, wizard
 from dashboard.scene import Scene, scene_of, trust_strip
 from dashboard.times import ago, percent
 from dashboard.windows import cut, to_ms
@@ -21,8 +20,8 @@ _RATES = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.1, 0.15)
 
 def show() -> None:
     """The page."""
-    frame.show(draw)
-    frame.show(wizard, every=pace())
+    frame.show(draw, every=blind_spots.pace())
+    frame.show(normality.wizard, every=normality.pace())
 
 
 def draw(page: Page) -> None:
@@ -35,12 +34,12 @@ def draw(page: Page) -> None:
     left, right = st.columns([8, 4])
     with left:
         _what_if(scene, reference)
-        accepted(scene)
+        normality.accepted(scene)
         _references(page, reference)
         lineage(page, scene.stands.deployment.name)
     with right:
         _facts(reference)
-        _blind_spots(reference)
+        blind_spots.card(scene, reference)
 
 
 def _what_if(scene: Scene, reference: Reference) -> None:
@@ -112,18 +111,6 @@ def _facts(reference: Reference) -> None:
     ]
     st.html(markup.heading("This reference"))
     st.html(markup.table(("", ""), [(escape(a), escape(b)) for a, b in rows]))
-
-
-def _blind_spots(reference: Reference) -> None:
-    st.html(markup.heading("Blind spots", "how much of its own images is flagged when they are damaged"))
-    if reference.card is None:
-        st.html(markup.note("No card was made with this reference; oodwatch calibrate makes one."))
-        return
-    rows = [
-        (escape(line.kind), markup.bar(line.flagged.get(reference.score_name, 0.0)), f"{line.agreement:.0%}")
-        for line in reference.card.lines
-    ]
-    st.html(markup.table(("damage", "flagged", "same class"), rows, numbers=(2,)))
 
 
 def _references(page: Page, current: Reference) -> None:

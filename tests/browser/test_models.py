@@ -1,22 +1,25 @@
-"""A window is looked at, accepted as normal, and revoked, on the Models page."""
+"""The Models page: a window is accepted as normal, and what the detector cannot see is said."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 import streamlit as st
-from sqlalchemy import select
+from sqlalchemy import select, update
 from streamlit.testing.v1 import AppTest
 
+from dashboard import blind_spots
 from dashboard.background import DESK
 from dashboard.board import Board, Rules, give
 from pipeline.assembly.proposing import Proposals
 from pipeline.settings import load_settings
+from pipeline.simulation.power import Damage, Found, Question
 from pipeline.storage.engine import open_database
 from pipeline.storage.read_only import open_read_only
-from pipeline.storage.schema import BaselineRow
+from pipeline.storage.schema import BaselineRow, ReferenceRow
 from tests.browser.seeded import END, NOW, ONSET, seed
 from tests.browser.test_views import run, words
 from tests.services.processes import wait_until
@@ -132,3 +135,52 @@ def test_who_may_not_decide_looks_and_accepts_nothing(url: str) -> None:
     (accept,) = (one for one in at.button if one.label == "Accept as baseline 2")
     assert accept.disabled
     assert accept.help == "Only on-call may do this; you belong to none of them."
+
+
+class Simulated:
+    """Stands in for the simulation, which takes half a minute."""
+
+    def __init__(self, question: Question, rng: np.random.Generator) -> None:
+        self.question = question
+
+    def shares(self, wanted: Sequence[float]) -> Iterator[Found]:
+        for share in wanted:
+            images = self.question.traffic.images_per_minute
+            yield Found(f"{share:.0%} flagged", "all traffic", 3, images, 1.0, "fraction", 0.9, 1428)
+
+    def damage(self, kinds: Sequence[Damage]) -> Iterator[Found]:
+        for one in kinds:
+            late = None if one.kind == "jpeg" else 2.0
+            yield Found(one.kind, "all traffic", late, late, 1.0, "fraction", 0.9, 357)
+
+
+def test_how_soon_damage_is_found_is_not_said_before_it_was_calculated(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blind_spots, "PowerCard", Simulated)
+    at = run("models")
+    said = words(at)
+    assert "It cannot see: jpeg." in said
+    assert "<th>damage</th><th>flagged</th>" in said
+    assert "found in" not in said
+    assert "Not calculated for this traffic" in said
+    at.button(key="calculate-power").click().run()
+    what = at.session_state["power"]
+    wait_until(lambda: (work := DESK.of(what)) is not None and work.done, "the simulation", deadline_s=30)
+    said = words(at.run())
+    assert said.count("found in") == 2
+    assert "not within 357 min" in said
+    assert ">2 min</td>" in said
+    rate = what[3]
+    assert f"3 to {rate / 1.6:,.0f} min" in said  # of images that count: D is 1.6
+    assert f"{rate:,.3g} images/min, 6 segments, D = 1.6" in said
+
+
+def test_a_reference_without_a_card_is_said_to_be_unmeasured(url: str) -> None:
+    engine = open_database(url)
+    with engine.begin() as conn:
+        conn.execute(update(ReferenceRow).values(card=None))
+    engine.dispose()
+    said = words(run("models"))
+    assert "Not measured: this reference was made without a card." in said
+    assert "cannot see" not in said
