@@ -3,6 +3,7 @@
 The first argument, `key`, is the database's name: two databases never answer for one another.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from datetime import datetime, timedelta
 
 import numpy as np
 import streamlit as st
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from dashboard.access import may_see_images
@@ -18,7 +19,7 @@ from dashboard.board import board
 from dashboard.coverage import MOST_ROWS, Covered, Usual, covered, usual
 from dashboard.markup import HIDDEN
 from dashboard.windows import Cut, Window, aligned
-from pipeline.errors import EnvironmentFault, OodwatchError, UsageError
+from pipeline.errors import OodwatchError
 from pipeline.records import Float64s, Reference, ReferenceImage
 from pipeline.shift.baseline import Baseline
 from pipeline.shift.folding import LEVELS
@@ -26,7 +27,14 @@ from pipeline.shift.rollup import RollUp
 from pipeline.storage.baselines import BaselineLine, list_baselines, newest_baseline, read_baseline
 from pipeline.storage.coverage import window_samples
 from pipeline.storage.deployments import deployment_key
-from pipeline.storage.engine import describe, reading, revision_problem, stored_revision
+from pipeline.storage.engine import (
+    current_revision,
+    describe,
+    is_transient,
+    reading,
+    revision_problem,
+    stored_revision,
+)
 from pipeline.storage.incident_pages import (
     DeliveryLine,
     EventLine,
@@ -73,10 +81,19 @@ from pipeline.storage.ticks import segment_names
 _FRESH_S = 5
 _STANDING_S = 60  # what changes by people's hands alone
 _INCIDENTS = 100
+_BUSY = re.compile("locked|lock timeout|statement timeout|too many (clients|connections)")
 
 
 class NothingYet(OodwatchError):
     """The database holds no deployment: nothing has been scored."""
+
+
+class Unread(OodwatchError):
+    """The database gave nothing: in a few words, and why, with the cure."""
+
+    def __init__(self, headline: str, why: str) -> None:
+        super().__init__(why)
+        self.headline = headline
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,15 +123,28 @@ class Standing:
 
 @contextmanager
 def connected() -> Iterator[Connection]:
-    """A transaction that reads. Raises EnvironmentFault or UsageError, in one line without SQL."""
+    """A transaction that reads. Raises Unread, in one line without SQL."""
     engine = reading(board().engine)
     try:
         with engine.connect() as conn:
             if (problem := revision_problem(engine.url, stored_revision(conn))) is not None:
-                raise UsageError(problem)
+                raise Unread("The database is of another release.", problem)
             yield conn
     except DBAPIError as error:
-        raise EnvironmentFault(describe(error, engine.url)) from error
+        raise _unread(engine, error) from error
+
+
+def _unread(engine: Engine, error: DBAPIError) -> Unread:
+    why = describe(error, engine.url)
+    if is_transient(error):
+        return Unread("The database is busy." if _BUSY.search(why) else "The database did not answer.", why)
+    try:
+        revision = current_revision(engine)
+    except DBAPIError:
+        return Unread("The database refuses these pages.", why)
+    if (problem := revision_problem(engine.url, revision)) is None:
+        return Unread("The database refuses these pages.", why)
+    return Unread("The database is empty." if revision is None else "These are not the tables of oodwatch.", problem)
 
 
 @st.cache_data(ttl=_FRESH_S, show_spinner=False)

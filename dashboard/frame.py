@@ -77,7 +77,7 @@ def show(body: Callable[[Page], None], *, every: float | None = None) -> None:
         except OodwatchError as error:
             st.html(
                 markup.empty(
-                    "The database did not answer.",
+                    error.headline if isinstance(error, data.Unread) else "This cannot be shown.",
                     ("Scoring is not affected by this page. It tries again every few seconds.", str(error)),
                 )
             )

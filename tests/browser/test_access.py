@@ -119,6 +119,7 @@ def test_a_login_that_may_read_no_picture_gets_every_page_without_being_told_to(
     engine.dispose()
     seed(postgres.url(database), hours=3)
     postgres.execute(f"CREATE ROLE blind LOGIN PASSWORD 'x' IN ROLE {BLIND}")
+    postgres.execute("CREATE ROLE stranger LOGIN PASSWORD 'x'")
     try:
         serve(postgres.url(database, user="blind", password="x"), rules=Rules())
         for page in PAGES:
@@ -126,9 +127,14 @@ def test_a_login_that_may_read_no_picture_gets_every_page_without_being_told_to(
             assert "did not answer" not in said
             assert PICTURE not in said
             assert (HIDDEN in said) == (page in WITH_PICTURES)
+        serve(postgres.url(database, user="stranger", password="x"), rules=Rules())
+        said = words(run())
+        assert "The database refuses these pages." in said
+        assert "to look only: oodwatch_reader" in said
     finally:
         postgres.drop_database(database)
-        postgres.execute("DROP ROLE blind")
+        for login in ("blind", "stranger"):
+            postgres.execute(f"DROP ROLE {login}")
 
 
 def test_who_may_not_decide_sees_disabled_buttons_with_the_reason(

@@ -1,5 +1,7 @@
 """What people decide at the dashboard."""
 
+import contextlib
+import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -8,7 +10,7 @@ from sqlalchemy import select
 
 from pipeline.assembly.deciding import Operator
 from pipeline.assembly.proposing import Proposals
-from pipeline.errors import RefusedError, UsageError
+from pipeline.errors import EnvironmentFault, OodwatchError, RefusedError, UsageError
 from pipeline.settings import load_settings
 from pipeline.storage.alert_schema import IncidentEventRow, IncidentRow
 from pipeline.storage.engine import make_engine, open_database
@@ -46,6 +48,22 @@ def test_who_comes_second_hears_what_the_first_did_and_changes_nothing(tmp_path:
         kinds = conn.scalars(select(IncidentEventRow.kind).order_by(IncidentEventRow.id)).all()
     engine.dispose()
     assert kinds == ["raise"] * 3 + ["acknowledge", "silence", "acknowledge"]
+
+
+def test_a_decision_that_a_locked_database_does_not_take_is_said_to_be_stored_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"sqlite:///{tmp_path}/board.db"
+    seed(url, hours=2)
+    monkeypatch.setattr("pipeline.storage.engine._BUSY_TIMEOUT_S", 0)
+    with contextlib.closing(sqlite3.connect(tmp_path / "board.db", isolation_level=None)) as conn:
+        conn.execute("BEGIN IMMEDIATE")
+        with pytest.raises(EnvironmentFault, match=r"Nothing was stored: the database did not take it\. Try again\."):
+            operator(url).acknowledge(2, who="dana", why="", seen=3)
+    assert handling(url) == ("open", None)
+    assert operator(f"sqlite:///{tmp_path}/away.db").may_write()  # a page without it says so in other words
+    with pytest.raises(OodwatchError, match=r"away\.db"):
+        operator(f"sqlite:///{tmp_path}/away.db").acknowledge(2, who="dana", why="", seen=3)
 
 
 def test_on_postgresql_a_reader_is_told_which_role_it_takes_and_an_operator_decides(postgres: Postgres) -> None:
