@@ -12,7 +12,7 @@ Asgi = Callable[[MutableMapping[str, Any], Any, Any], Awaitable[None]]
 Scope = MutableMapping[str, Any]
 
 #: What orchestrators ask; it tells nothing but whether the pages work.
-PROBES = ("/livez", "/readyz")
+PROBES = ("/livez", "/readyz", "/_stcore/health")
 SECRET_HEADER = "X-Oodwatch-Proxy-Secret"
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 _LONGEST_SHOWN = 80

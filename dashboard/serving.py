@@ -116,7 +116,7 @@ def application(parts: Board, place: Place) -> st.App:
     for name, value in options.items():
         config.set_option(name, value)
     middleware = []
-    if (names := _hosts(place)) is not None:
+    if (names := names_of(place)) is not None:
         middleware.append(Middleware(Hosts, names=names))
     if place.proxy is not None:
         middleware.append(Middleware(Named, proxy=place.proxy))
@@ -166,7 +166,7 @@ def listen(place: Place) -> socket.socket:
     return listening
 
 
-def _hosts(place: Place) -> list[str] | None:
+def names_of(place: Place) -> list[str] | None:
     """Names that browsers may ask for; None: any, for how others call this machine is not known here."""
     named = [*place.hosts, *([] if place.provider is None else [place.provider.host])]
     if named or is_loopback(place.address):
