@@ -28,7 +28,7 @@ def show_dashboard(settings: Settings, *, explains: bool, say: Callable[[str], N
     EnvironmentFault where the address is taken.
     """
     chosen, thresholds = settings.dashboard, thresholds_of(settings)
-    place = _place(chosen)
+    place = place_of(chosen)
     place.check()
     engine = open_read_only(settings.database_url)
     operator = Operator(settings)
@@ -66,7 +66,8 @@ def _rules(chosen: DashboardSettings) -> Rules:
     )
 
 
-def _place(chosen: DashboardSettings) -> Place:
+def place_of(chosen: DashboardSettings) -> Place:
+    """Where pages are served, and who asks who is there. Raises UsageError for a secret's file that cannot be read."""
     proxy = provider = None
     if chosen.user_header is not None:
         networks = LOOPBACK if chosen.proxies is None else tuple(map(str, chosen.proxies))
