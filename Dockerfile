@@ -1,4 +1,5 @@
 # One image for each build target:
+#   dashboard   no torch: the pages
 #   slim        no torch: monitor, migrate, topics, ledger, health, export (the default)
 #   worker-cpu  the same with torch: worker, calibrate, package, score
 #   worker-gpu  the same with torch for NVIDIA GPUs
@@ -35,6 +36,11 @@ RUN --mount=type=cache,target=/var/cache/uv \
 FROM build AS libraries-slim
 RUN --mount=type=cache,target=/var/cache/uv \
     uv pip install --require-hashes --constraints requirements.lock --requirements pyproject.toml --extra kafka
+
+FROM libraries-slim AS libraries-dashboard
+RUN --mount=type=cache,target=/var/cache/uv \
+    uv pip install --require-hashes --constraints requirements.lock --requirements pyproject.toml --extra kafka \
+    --extra dashboard --extra parquet
 
 # What a worker needs beside torch and CUDA, which have a lock of their own.
 FROM libraries-slim AS libraries-worker
@@ -86,6 +92,14 @@ COPY --from=project /opt/project /opt/oodwatch
 FROM worker AS worker-gpu
 ENV NVIDIA_DRIVER_CAPABILITIES=compute,utility
 COPY --from=libraries-worker-gpu /opt/oodwatch /opt/oodwatch
+COPY --from=project /opt/project /opt/oodwatch
+
+FROM runtime AS dashboard
+EXPOSE 8501
+HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --retries=4 CMD ["python", "-c", \
+    "from http.client import HTTPConnection as C; c = C('127.0.0.1', 8501, timeout=4); \
+    c.request('GET', '/_stcore/health'); raise SystemExit(c.getresponse().status != 200)"]
+COPY --from=libraries-dashboard /opt/oodwatch /opt/oodwatch
 COPY --from=project /opt/project /opt/oodwatch
 
 FROM runtime AS slim

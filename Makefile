@@ -52,7 +52,8 @@ lock: .venv/.ready ## Resolve all dependencies anew
 	$(UV) pip compile pyproject.toml --all-extras --universal --generate-hashes --no-annotate --no-header -q -U -o .venv/all.lock
 	awk '/^[a-z]/ { torch = /^(torch==|triton|nvidia-|cuda-)/ } { print > (torch ? "requirements-torch.lock" : "requirements.lock") }' .venv/all.lock
 
-secrets: .env .secrets/owner_password .secrets/worker_password ## Make what docker-compose.yml needs; keeps what exists
+SECRETS := owner worker dashboard operator
+secrets: .env $(SECRETS:%=.secrets/%_password) ## Make what docker-compose.yml needs; keeps what exists
 
 .env:
 	@id="$$(head -c 16 /dev/urandom | base64 | tr '+/' '-_' | tr -d '=' | sed 's/^-/A/')" \

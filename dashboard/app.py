@@ -4,7 +4,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from dashboard import frame
+from dashboard import access, frame, markup
 from dashboard.menu import pages
 from dashboard.style import rules
 
@@ -16,5 +16,8 @@ st.set_page_config(
 )
 st.html(rules(frame.palette()))
 page = st.navigation(pages())
-frame.begin()
-page.run()
+if (why := access.why_not_in()) is not None:
+    st.html(markup.empty("Nothing is shown to you.", (why,)))
+else:
+    frame.begin()
+    page.run()

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import httpx
 import streamlit as st
 
-from pipeline.errors import EnvironmentFault, UsageError
+from dashboard.access import may_see_images
+from pipeline.errors import EnvironmentFault, RefusedError, UsageError
 
 _LOOK_S = 2.0
 _THINK_S = 300.0  # a search for all regions by Segment Anything on a busy CPU
@@ -42,14 +43,18 @@ def explainer(url: str) -> Explainer | None:
         return None
 
 
-@st.cache_data(ttl=_KEPT_S, max_entries=64, show_spinner=False)
 def original(url: str, model: str, sample: int) -> Original:
-    """The picture of a sample. Raises OodwatchError."""
+    """The picture of a sample. Raises OodwatchError, also for who may see none."""
+    _check()
+    return _original(url, model, sample)
+
+
+@st.cache_data(ttl=_KEPT_S, max_entries=64, show_spinner=False)
+def _original(url: str, model: str, sample: int) -> Original:
     found = _ask(url, "picture", {"sample": sample})
     return Original(found["picture"], found["width"], found["height"], base64.b64decode(found["png"]))
 
 
-@st.cache_data(ttl=_KEPT_S, max_entries=128, show_spinner="Filling regions, and scoring the image without them …")
 def explanation(
     url: str,
     segmenter: str,
@@ -60,8 +65,26 @@ def explanation(
 ) -> dict[str, Any]:
     """As `oodwatch explain --json`, with pictures in `overlays`; of everything where nothing is pointed at.
 
-    Raises OodwatchError.
+    Raises OodwatchError, also for who may see no picture.
     """
+    _check()
+    return _explanation(url, segmenter, sample, points, box, refine)
+
+
+def _check() -> None:
+    if not may_see_images():
+        raise RefusedError("pictures are hidden for your role, and so is where in them it is strange")
+
+
+@st.cache_data(ttl=_KEPT_S, max_entries=128, show_spinner="Filling regions, and scoring the image without them …")
+def _explanation(
+    url: str,
+    segmenter: str,
+    sample: int,
+    points: tuple[tuple[float, float, int], ...],
+    box: tuple[float, float, float, float] | None,
+    refine: int | None,
+) -> dict[str, Any]:
     asked = {"sample": sample, "points": points, "box": box, "refine": refine}
     found = _ask(url, "explain", {name: value for name, value in asked.items() if value is not None})
     return {**found, "overlays": [base64.b64decode(one) for one in found["overlays"]]}

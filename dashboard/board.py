@@ -3,11 +3,31 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from sqlalchemy import Engine
 
 from dashboard.actions import Actions
 from dashboard.originals import Originals
+from dashboard.proposals import Preparing
+
+
+class Claims(NamedTuple):
+    """What OpenID Connect calls a user, and a user's groups."""
+
+    name: str
+    groups: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Who may what. Groups None: whoever is let in."""
+
+    images: bool = True  # False: pages without pictures, whoever asks
+    image_groups: frozenset[str] | None = None  # who may see pictures
+    operator_groups: frozenset[str] | None = None  # who may decide
+    groups_header: str | None = None  # in which a proxy names the user's groups
+    claims: Claims | None = None  # None: nobody signs in here
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +42,14 @@ class Board:
     stale_after: timedelta = timedelta(minutes=5)  # without a newer image, figures are old
     refresh_s: float | None = 10.0  # None: pages stand still
     actions: Actions | None = None
+    preparing: Preparing | None = None
     login: str | None = None  # who decides where nobody else says so
     originals: Originals | None = None  # the log that samples came from; None: it is not at hand
-    images: bool = True  # whether readers may see pictures of images
     explainer: str | None = None  # where `oodwatch explain --serve` answers, if it runs
     url: str | None = None  # where these pages are, as links from elsewhere have it
     user_header: str | None = None  # in which a proxy names the user
+    rules: Rules = Rules()
+    may_write: Callable[[], bool] = lambda: True  # whether the login of `actions` may
 
     @property
     def key(self) -> str:

@@ -6,6 +6,7 @@ from html import escape
 import streamlit as st
 
 from dashboard import data, looks, markup, reviewing
+from dashboard.access import may_see_images
 from dashboard.board import board
 from dashboard.frame import Page
 from dashboard.normal import at_least
@@ -50,7 +51,7 @@ def beside(page: Page, one: Picture) -> bool:
     has_original = bool(st.session_state.get("original")) and _has_originals()
     if has_original:
         _original(page, one)
-    if is_strange := bool(st.session_state.get("strange")):
+    if is_strange := bool(st.session_state.get("strange")) and may_see_images():
         strange(page, one.id)
     return has_original or is_strange
 
@@ -59,11 +60,13 @@ def _toggles() -> None:
     with st.container(key="toggles", horizontal=True):
         if _has_originals():
             st.toggle("Show original", key="original")
-        st.toggle("Where is it strange?", key="strange")
+        shown = may_see_images()
+        why = None if shown else "Pictures are hidden for your role."
+        st.toggle("Where is it strange?", key="strange", disabled=not shown, help=why)
 
 
 def _has_originals() -> bool:
-    return board().originals is not None and data.may_see_images()
+    return board().originals is not None and may_see_images()
 
 
 def _original(page: Page, one: Picture) -> None:

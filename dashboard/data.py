@@ -3,23 +3,26 @@
 The first argument, `key`, is the database's name: two databases never answer for one another.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import numpy as np
 import streamlit as st
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
+from dashboard.access import may_see_images
 from dashboard.board import board
 from dashboard.coverage import MOST_ROWS, Covered, Usual, covered, usual
+from dashboard.markup import HIDDEN
 from dashboard.originals import Expired, Original
 from dashboard.windows import Cut, Window, aligned, coarse, to_ms
 from pipeline.alerts.precision import Judged
-from pipeline.errors import EnvironmentFault, OodwatchError, UsageError
+from pipeline.errors import OodwatchError
 from pipeline.records import Float64s, Ints, Reference, ReferenceImage
 from pipeline.reports.bundle import bundle
 from pipeline.shift.baseline import Baseline
@@ -33,7 +36,14 @@ from pipeline.stages.bundling import gather
 from pipeline.storage.baselines import BaselineLine, list_baselines, newest_baseline, read_baseline
 from pipeline.storage.coverage import window_samples
 from pipeline.storage.deployments import deployment_key
-from pipeline.storage.engine import describe, reading, revision_problem, stored_revision
+from pipeline.storage.engine import (
+    current_revision,
+    describe,
+    is_transient,
+    reading,
+    revision_problem,
+    stored_revision,
+)
 from pipeline.storage.incident_pages import (
     DeliveryLine,
     IncidentLine,
@@ -51,6 +61,7 @@ from pipeline.storage.incident_pages import (
 )
 from pipeline.storage.incidents import EventLine
 from pipeline.storage.incidents import history as read_history
+from pipeline.storage.minutes import first_minute
 from pipeline.storage.model_events import ModelEvent, list_events, newest_activation
 from pipeline.storage.monitoring import (
     Watched,
@@ -62,7 +73,13 @@ from pipeline.storage.monitoring import (
 )
 from pipeline.storage.packages import RegisteredPackage, list_packages
 from pipeline.storage.processes import Process, list_processes
-from pipeline.storage.references import ReferenceLine, list_references, reference_by_key, reference_images
+from pipeline.storage.references import (
+    ReferenceLine,
+    list_references,
+    reference_by_key,
+    reference_features,
+    reference_images,
+)
 from pipeline.storage.reviews import ReviewLine, flagged_judged, newest_reviews
 from pipeline.storage.reviews import history_of_image as read_reviews_of_image
 from pipeline.storage.sample_pages import Order, Picture, pictures_by_key, read_pictures
@@ -75,6 +92,7 @@ from pipeline.storage.ticks import segment_names
 _FRESH_S = 5
 _STANDING_S = 60  # what changes by people's hands alone
 _INCIDENTS = 100
+_BUSY = re.compile("locked|lock timeout|statement timeout|too many (clients|connections)")
 
 
 class Fine(NamedTuple):
@@ -88,6 +106,14 @@ class Fine(NamedTuple):
 
 class NothingYet(OodwatchError):
     """The database holds no deployment: nothing has been scored."""
+
+
+class Unread(OodwatchError):
+    """The database gave nothing: in a few words, and why, with the cure."""
+
+    def __init__(self, headline: str, why: str) -> None:
+        super().__init__(why)
+        self.headline = headline
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,15 +143,28 @@ class Standing:
 
 @contextmanager
 def connected() -> Iterator[Connection]:
-    """A transaction that reads. Raises EnvironmentFault or UsageError, in one line without SQL."""
+    """A transaction that reads. Raises Unread, in one line without SQL."""
     engine = reading(board().engine)
     try:
         with engine.connect() as conn:
             if (problem := revision_problem(engine.url, stored_revision(conn))) is not None:
-                raise UsageError(problem)
+                raise Unread("The database is of another release.", problem)
             yield conn
     except DBAPIError as error:
-        raise EnvironmentFault(describe(error, engine.url)) from error
+        raise _unread(engine, error) from error
+
+
+def _unread(engine: Engine, error: DBAPIError) -> Unread:
+    why = describe(error, engine.url)
+    if is_transient(error):
+        return Unread("The database is busy." if _BUSY.search(why) else "The database did not answer.", why)
+    try:
+        revision = current_revision(engine)
+    except DBAPIError:
+        return Unread("The database refuses these pages.", why)
+    if (problem := revision_problem(engine.url, revision)) is None:
+        return Unread("The database refuses these pages.", why)
+    return Unread("The database is empty." if revision is None else "These are not the tables of oodwatch.", problem)
 
 
 @st.cache_data(ttl=_FRESH_S, show_spinner=False)
@@ -172,11 +211,17 @@ def reference(key: str, reference_id: int) -> Reference:
         return reference_by_key(conn, reference_id)
 
 
-@st.cache_data(ttl=_STANDING_S, show_spinner=False, max_entries=4)
 def images_of_reference(key: str, reference_id: int) -> list[ReferenceImage]:
-    """The images kept with a reference, which somebody may want forgotten."""
+    """The images kept with a reference, which somebody may want forgotten; pictures HIDDEN from who may see none."""
+    shown = may_see_images()
+    found = _images_of_reference(key, reference_id, shown)
+    return found if shown else [replace(one, thumbnail=HIDDEN) for one in found]
+
+
+@st.cache_data(ttl=_STANDING_S, show_spinner=False, max_entries=4)
+def _images_of_reference(key: str, reference_id: int, thumbnails: bool) -> list[ReferenceImage]:
     with connected() as conn:
-        return reference_images(conn, reference_id)
+        return reference_images(conn, reference_id, thumbnails=thumbnails)
 
 
 @st.cache_resource(show_spinner=False, max_entries=16)
@@ -321,7 +366,6 @@ def fine_over_time(
     return Fine(starts * how.width * 60_000, counts[0], counts[1], table)
 
 
-@st.cache_data(ttl=_FRESH_S, show_spinner=False, max_entries=64)
 def pictures(
     key: str,
     deployment_id: int,
@@ -332,10 +376,34 @@ def pictures(
     order: Order,
     limit: int,
 ) -> list[Picture]:
-    """Samples of a window."""
+    """Samples of a window; pictures HIDDEN from who may see none."""
+    shown = may_see_images()
+    found = _pictures(key, deployment_id, start, end, segments, flagged, order, limit, shown)
+    return found if shown else [one._replace(thumbnail=HIDDEN) for one in found]
+
+
+@st.cache_data(ttl=_FRESH_S, show_spinner=False, max_entries=64)
+def _pictures(
+    key: str,
+    deployment_id: int,
+    start: datetime,
+    end: datetime,
+    segments: tuple[int, ...],
+    flagged: bool | None,
+    order: Order,
+    limit: int,
+    thumbnails: bool,
+) -> list[Picture]:
     with connected() as conn:
         return read_pictures(
-            conn, deployment_id, (start, end), segments=segments, flagged=flagged, order=order, limit=limit
+            conn,
+            deployment_id,
+            (start, end),
+            segments=segments,
+            flagged=flagged,
+            order=order,
+            limit=limit,
+            thumbnails=thumbnails,
         )
 
 
@@ -343,11 +411,6 @@ def flagged(name: str, window: Window, segments: tuple[int, ...], limit: int) ->
     """The newest unusual images of a window, for a file; not kept."""
     with connected() as conn:
         return flagged_scores(conn, name, *window, segments=segments, limit=limit)
-
-
-def may_see_images() -> bool:
-    """Whether images may be shown and given to whoever looks."""
-    return board().images
 
 
 def original(key: str, sample: int) -> Original | Expired | str:
@@ -431,6 +494,15 @@ def transitions(key: str, deployment_id: int, start: datetime, end: datetime) ->
 
 
 @st.cache_data(ttl=_FRESH_S, show_spinner=False)
+def acceptable(key: str, deployment_id: int, reference_id: int) -> Window | None:
+    """The stored minutes of a reference that are judged; None: there are none."""
+    with connected() as conn:
+        first, position = first_minute(conn, deployment_id, reference_id), read_position(conn, deployment_id)
+    until = None if position is None else position.evaluated_until
+    return None if first is None or until is None or first >= until else Window(first, until)
+
+
+@st.cache_data(ttl=_FRESH_S, show_spinner=False)
 def newest_dead_letters(key: str, name: str, limit: int) -> list[DeadLetterLine]:
     """Some dead letters of a deployment."""
     with connected() as conn:
@@ -477,7 +549,9 @@ def representing(
     key: str, deployment_id: int, reference_id: int, start: datetime, end: datetime, segment: str | None, most: int
 ) -> tuple[list[tuple[Picture, Representative]], int]:
     """Samples of a window that represent what is different from the reference, and how many they were chosen from."""
-    return _representing(key, deployment_id, reference_id, start, end, segment, most, may_see_images())
+    shown = may_see_images()
+    found, n = _representing(key, deployment_id, reference_id, start, end, segment, most, shown)
+    return found if shown else [(one._replace(thumbnail=HIDDEN), telling) for one, telling in found], n
 
 
 @st.cache_data(ttl=_STANDING_S, show_spinner=False, max_entries=16)
@@ -506,7 +580,7 @@ def _rows_of_window(
     """Projected features of random samples of a reference's model, and the samples' keys."""
     basis = reference(key, reference_id)
     with connected() as conn:
-        samples = window_samples(conn, deployment_id, start, end, segment=segment, limit=MOST_ROWS)
+        samples = window_samples(conn, deployment_id, start, end, segment=segment, limit=MOST_ROWS, thumbnails=False)
     own = [one for one in samples if one.model_id == basis.model_id]
     if not own:
         return np.zeros((0, 1)), []
@@ -515,8 +589,8 @@ def _rows_of_window(
 
 
 def _rows_of_reference(key: str, reference_id: int) -> Float64s:
-    kept = images_of_reference(key, reference_id)
-    return np.stack([one.projected for one in kept]).astype(np.float64) if kept else np.zeros((0, 1))
+    with connected() as conn:
+        return reference_features(conn, reference_id)
 
 
 def fine_histogram(rollups: list[tuple[datetime, RollUp]]) -> np.ndarray[tuple[int], np.dtype[np.int64]] | None:

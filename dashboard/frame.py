@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import streamlit as st
 
-from dashboard import data, markup
+from dashboard import access, data, markup
 from dashboard.board import board
 from dashboard.charts import Spec
 from dashboard.links import NAMES, View, build, checked, parse
@@ -55,13 +55,13 @@ def begin() -> None:
     _controls()
 
 
-def show(body: Callable[[Page], None], *, leaves_out: bool = True) -> None:
-    """A page that draws itself anew every few seconds, and says so where it cannot.
+def show(body: Callable[[Page], None], *, leaves_out: bool = True, every: float | None = None) -> None:
+    """A page that draws itself anew every few seconds (`every`: so many), and says so where it cannot.
 
     `leaves_out`: it shows traffic without the segments that the reader leaves out; else it counts all of them.
     """
 
-    @st.fragment(run_every=board().refresh_s)
+    @st.fragment(run_every=board().refresh_s and (every or board().refresh_s))
     def part() -> None:
         try:
             if (told := st.session_state.pop("told", None)) is not None:
@@ -81,7 +81,7 @@ def show(body: Callable[[Page], None], *, leaves_out: bool = True) -> None:
         except OodwatchError as error:
             st.html(
                 markup.empty(
-                    "The database did not answer.",
+                    error.headline if isinstance(error, data.Unread) else "This cannot be shown.",
                     ("Scoring is not affected by this page. It tries again every few seconds.", str(error)),
                 )
             )
@@ -246,6 +246,8 @@ def _controls() -> None:
         st.radio("Times in", ("UTC", "local"), key="zone", horizontal=True)
         if view.window is not None or view.incident is not None:
             st.button("Back to live", on_click=unpin, width="stretch")
+        if board().rules.claims is not None:
+            st.button("Sign out", on_click=st.logout, help=access.user(), width="stretch")
 
 
 def _choose_segment() -> None:

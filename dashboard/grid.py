@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import streamlit as st
 
 from dashboard import data, looks, markup, reviewing
+from dashboard.access import may_see_images
 from dashboard.board import board
 from dashboard.markup import Thumb
 from dashboard.scene import Scene
@@ -18,7 +19,7 @@ _MOST = 500  # images in one zip
 
 def grid(scene: Scene, found: Sequence[Picture], near: Picture, said: dict[int, ReviewLine]) -> None:
     """The images by their numbers; under each a box, where images may be taken away."""
-    may_choose = data.may_see_images()
+    may_choose = may_see_images()
     if may_choose:
         _bar(scene, [one.id for one in found])
     with st.container(key="cards"):

@@ -9,7 +9,8 @@ from datetime import timedelta
 
 import streamlit as st
 
-from dashboard import data, frame
+from dashboard import data, frame, markup
+from dashboard.access import user, who, why_not_decide
 from dashboard.actions import Actions
 from dashboard.board import board
 from pipeline.errors import OodwatchError
@@ -24,19 +25,16 @@ _LASTS = {
 _WHY = "Say why, for those who come later."
 
 
-def user() -> str | None:
-    """Who asks, as the proxy in front says; None: nobody stands in front."""
-    header = board().user_header
-    return None if header is None else st.context.headers.get(header)
-
-
 def acknowledge_button(incident: IncidentLine, *, wide: bool = True) -> None:
     """Somebody takes care of it, in one click."""
     actions = board().actions
     if actions is None:
         return
+    why = why_not_decide()
     st.button(
         "Acknowledge",
+        disabled=why is not None,
+        help=why,
         key=f"acknowledge-{incident.id}",
         type="primary",
         width="stretch" if wide else "content",
@@ -50,13 +48,17 @@ def act(incident: IncidentLine) -> None:
     actions = board().actions
     if actions is None or incident.resolved_at is not None:
         return
+    why = why_not_decide()
     with st.container(key="handle", horizontal=True):
         if incident.handling != "acknowledged":
             acknowledge_button(incident, wide=False)
         for title in ("Silence", "Expect", "Note"):
-            with st.popover(title):
+            with st.popover(title, disabled=why is not None, help=why):
                 _form(title, incident, actions)
-        name_field()
+        if why is not None:
+            st.html(markup.heading("", why))
+        else:
+            name_field()
 
 
 def name_field() -> None:
@@ -75,7 +77,7 @@ def name_field() -> None:
 
 def decide(what: Callable[[str], str]) -> bool:
     """Let it be done under the user's name, and show what is to be said; whether all went as asked."""
-    return _do(lambda: what(_name()))
+    return _do(lambda: what(who()))
 
 
 def _form(title: str, incident: IncidentLine, actions: Actions) -> None:
@@ -92,7 +94,7 @@ def _newest(incident: IncidentLine) -> int:
 
 
 def _acknowledge(actions: Actions, incident_id: int, seen: int) -> None:
-    _do(lambda: actions.acknowledge(incident_id, who=_name(), why="", seen=seen))
+    _do(lambda: actions.acknowledge(incident_id, who=who(), why="", seen=seen))
 
 
 def _decide(title: str, actions: Actions, incident_id: int, seen: int) -> None:
@@ -101,15 +103,11 @@ def _decide(title: str, actions: Actions, incident_id: int, seen: int) -> None:
         frame.tell("There is no text: write one." if title == "Note" else _WHY)
         return
     if title == "Note":
-        _do(lambda: actions.note(incident_id, who=_name(), why=why, seen=seen))
+        _do(lambda: actions.note(incident_id, who=who(), why=why, seen=seen))
         return
     until = board().clock() + _LASTS[st.session_state[f"{title}-for"]]
     decide = actions.silence if title == "Silence" else actions.expect
-    _do(lambda: decide(incident_id, until=until, who=_name(), why=why, seen=seen))
-
-
-def _name() -> str:
-    return user() or st.session_state.get("who") or board().login or "somebody at the dashboard"
+    _do(lambda: decide(incident_id, until=until, who=who(), why=why, seen=seen))
 
 
 def _keep_name() -> None:
@@ -119,7 +117,7 @@ def _keep_name() -> None:
 
 def _do(what: Callable[[], str]) -> bool:
     try:
-        said = what()
+        said = why_not_decide() or what()
     except OodwatchError as refused:  # it is over, or this login may not
         said = str(refused)
     if said:

@@ -7,6 +7,9 @@ from html import escape
 
 from dashboard.facts import Severity
 
+#: In the place of a picture that the reader may not see; None is one that is not kept.
+HIDDEN = b""
+
 
 @dataclass(frozen=True, slots=True)
 class Thumb:
@@ -59,11 +62,13 @@ def bar(share: float) -> str:
 
 
 def pictures(thumbs: Sequence[Thumb], *, across: int = 4) -> str:
-    """So many in a row, captioned; on a phone four at most."""
+    """So many in a row, captioned; on a phone four at most. Where they are hidden, that is said once, under them."""
+    hidden = any(thumb.picture == HIDDEN for thumb in thumbs)
     return (
         f'<div class="ow ow-pictures{" one" if across == 1 else ""}" style="--across:{across}">'
         + figures(thumbs)
         + "</div>"
+        + ('<p class="ow ow-hidden">Pictures are hidden for your role; figures are not.</p>' if hidden else "")
     )
 
 
@@ -136,6 +141,9 @@ def empty(headline: str, lines: Sequence[str], command: str | None = None) -> st
 def _figure(thumb: Thumb) -> str:
     if thumb.picture is None:
         shown = '<div class="gone">no picture kept</div>'
+    elif thumb.picture == HIDDEN:
+        told = escape(f"hidden for your role: {thumb.title}, {thumb.line}")
+        shown = f'<div class="gone hidden" role="img" aria-label="{told}"><span>hidden</span></div>'
     else:
         data = base64.b64encode(thumb.picture).decode()
         kind = "png" if thumb.picture.startswith(b"\x89PNG") else "webp"

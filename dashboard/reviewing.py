@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from dashboard import data, facts, markup
+from dashboard.access import why_not_decide
 from dashboard.actions import Actions
 from dashboard.board import board
 from dashboard.frame import Page
@@ -36,6 +37,7 @@ def judge(found: Sequence[Picture], at: int, said: dict[int, ReviewLine]) -> Non
         return
     one, after = found[at], found[min(at + 1, len(found) - 1)].id
     before = said[one.id].verdict if one.id in said else None
+    why = why_not_decide()
     with st.container(key="judge", horizontal=True, gap="small"):
         for key, verdict in enumerate(VERDICTS, 1):
             st.button(
@@ -43,6 +45,8 @@ def judge(found: Sequence[Picture], at: int, said: dict[int, ReviewLine]) -> Non
                 key=f"judge-{verdict}",
                 shortcut=str(key),
                 type="primary" if verdict == before else "secondary",
+                disabled=why is not None,
+                help=why,
                 on_click=_judge,
                 args=(actions, one.id, before, verdict, after),
             )
@@ -51,7 +55,8 @@ def judge(found: Sequence[Picture], at: int, said: dict[int, ReviewLine]) -> Non
             st.button("Undo", key="judge-undo", shortcut="U", type="tertiary", on_click=_undo, args=(actions,))
     judged = sum(picture.id in said for picture in found)
     st.html(markup.heading("", f"{judged} of {len(found)} judged; keys 1, 2, 3, → and U"))
-    name_field()
+    if why is None:
+        name_field()
 
 
 def mark(said: ReviewLine | None) -> str:

@@ -4,30 +4,31 @@ import gc
 import ipaddress
 import logging
 import socket
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import streamlit as st
 import uvicorn
 from sqlalchemy.exc import DBAPIError
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from streamlit import config
 
 from dashboard.board import Board, board, give
+from dashboard.gates import SECRET_HEADER, Hosts, Named, Proxy
+from dashboard.signing_in import Provider, SignedIn
 from dashboard.style import THEME
 from pipeline.errors import EnvironmentFault, OodwatchError, UsageError
 from pipeline.storage.engine import reading, revision_problem, stored_revision
 
 logger = logging.getLogger(__name__)
-
-_Asgi = Callable[[MutableMapping[str, Any], Any, Any], Awaitable[None]]
 
 _OPTIONS: dict[str, Any] = {
     "browser.gatherUsageStats": False,
@@ -43,7 +44,8 @@ _OPTIONS: dict[str, Any] = {
 }
 #: What the first page, chart and picture import, and the first visitor would wait for.
 _SOON_NEEDED = ("dashboard.menu", "pandas", "pyarrow", "PIL.Image")
-_LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
+_LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
+_SECRET_CHARACTERS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,35 +55,32 @@ class Place:
     address: str = "127.0.0.1"
     port: int = 8501
     hosts: Sequence[str] = ()  # names that a browser may ask for, besides the address itself
-    user_header: str | None = None  # a proxy in front names the user in it; who comes without is refused
+    proxy: Proxy | None = None  # signs people in, in front; whom it has not named is refused
+    provider: Provider | None = None  # knows the users, who sign in here
     insecure: bool = False
 
     def check(self) -> None:
-        """Raises UsageError for an address that strangers can reach, where nobody asks who they are."""
-        if self.user_header is None and not self.insecure and not is_loopback(self.address):
+        """Raises UsageError for an address that strangers can reach, where nobody asks who they are, or in vain."""
+        if self.proxy is not None and self.provider is not None:
+            raise UsageError(
+                "dashboard.user_header and dashboard.oidc: either a proxy in front signs people in, or here"
+            )
+        if self.provider is not None:
+            _check_provider(self.provider, insecure=self.insecure)
+        elif is_loopback(self.address) or self.insecure:
+            return
+        elif self.proxy is None:
             raise UsageError(
                 f"--address {self.address} can be reached from other machines, and nobody asks who is there: put a"
                 " proxy that signs people in before it and name the header in which it passes the user (--user-header"
-                " X-Forwarded-Email), or add --insecure"
+                " X-Forwarded-Email), let people sign in here ([dashboard.oidc]), or add --insecure"
             )
-
-
-class Named:
-    """Lets through who the proxy has named, also to what is no page: images, uploads, the connection itself."""
-
-    def __init__(self, app: _Asgi, *, header: str) -> None:
-        self._app = app
-        self._header = header.lower().encode("latin-1")
-
-    async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
-        """One request."""
-        open_to_all = scope["type"] == "lifespan" or scope.get("path") in ("/livez", "/readyz")
-        if open_to_all or any(name == self._header and value.strip() for name, value in scope["headers"]):
-            await self._app(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1008})
-        else:
-            await PlainTextResponse("the proxy in front did not say who you are", 401)(scope, receive, send)
+        elif self.proxy.secret is None:
+            raise UsageError(
+                f"--address {self.address} can be reached from other machines, where anybody could send the header"
+                f" {self.proxy.header}: let the proxy send a secret of at least {_SECRET_CHARACTERS} characters in"
+                f" {SECRET_HEADER}, and name its file in dashboard.proxy_secret_file"
+            )
 
 
 def is_loopback(address: str) -> bool:
@@ -92,6 +91,27 @@ def is_loopback(address: str) -> bool:
         return address == "localhost"
 
 
+def _check_provider(provider: Provider, *, insecure: bool) -> None:
+    parts = urlsplit(provider.redirect_uri)
+    if parts.scheme not in ("http", "https") or not parts.netloc or parts.path != "/oauth2callback":
+        raise UsageError(
+            f"dashboard.oidc.redirect_uri = {provider.redirect_uri!r}: write the address under which these pages are"
+            " visited, with /oauth2callback behind it, as https://watch.example.org/oauth2callback"
+        )
+    if parts.scheme == "http" and not is_loopback(provider.host) and not insecure:
+        raise UsageError(
+            f"dashboard.oidc.redirect_uri = {provider.redirect_uri!r}: without https whoever listens takes a user's"
+            " place; put TLS before it, or add --insecure"
+        )
+    if len(provider.cookie_secret) < _SECRET_CHARACTERS:
+        raise UsageError(
+            f"dashboard.oidc.cookie_secret_file: {len(provider.cookie_secret)} characters can be guessed; write at"
+            f" least {_SECRET_CHARACTERS} random ones into it"
+        )
+    if find_spec("authlib") is None:
+        raise UsageError("signing in here takes Authlib, which is not installed; run `pip install authlib`")
+
+
 def application(parts: Board, place: Place) -> st.App:
     """The pages with their probes. Raises UsageError, see `Place.check`."""
     place.check()
@@ -99,11 +119,16 @@ def application(parts: Board, place: Place) -> st.App:
     options = {**_OPTIONS, "server.address": place.address, "server.port": place.port}
     for name, value in options.items():
         config.set_option(name, value)
-    middleware = [Middleware(TrustedHostMiddleware, allowed_hosts=_hosts(place))]
-    if place.user_header is not None:
-        middleware.append(Middleware(Named, header=place.user_header))
+    middleware = []
+    if (names := names_of(place)) is not None:
+        middleware.append(Middleware(Hosts, names=names))
+    if place.proxy is not None:
+        middleware.append(Middleware(Named, proxy=place.proxy))
+    if place.provider is not None:
+        middleware.append(Middleware(SignedIn, provider=place.provider))
     return st.App(
         Path(__file__).with_name("app.py"),
+        secrets=None if place.provider is None else place.provider.secrets(),
         routes=[Route("/livez", _live), Route("/readyz", _ready)],
         middleware=middleware,
         on_script_error=_note_error,
@@ -123,6 +148,7 @@ def serve(parts: Board, place: Place, *, say: Callable[[str], None] = lambda tex
         log_config=None,
         log_level="warning",
         access_log=False,
+        proxy_headers=False,  # or whoever speaks from this machine says in a header who asks
         timeout_graceful_shutdown=5,
     )
     say(f"http://{place.address}:{listening.getsockname()[1]}/")
@@ -159,13 +185,12 @@ def listen(place: Place) -> socket.socket:
     return listening
 
 
-def _hosts(place: Place) -> list[str]:
-    """A page of a stranger whose name leads to this address must not read these pages."""
-    if place.hosts:
-        return [*place.hosts, *_LOOPBACK_NAMES]
-    if is_loopback(place.address):
-        return [*_LOOPBACK_NAMES, place.address]
-    return ["*"]  # how others call this machine is not known here
+def names_of(place: Place) -> list[str] | None:
+    """Names that browsers may ask for; None: any, for how others call this machine is not known here."""
+    named = [*place.hosts, *([] if place.provider is None else [place.provider.host])]
+    if named or is_loopback(place.address):
+        return [*named, *_LOOPBACK_NAMES, place.address]
+    return None
 
 
 def _live(_request: Request) -> PlainTextResponse:

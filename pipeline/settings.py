@@ -13,6 +13,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    IPvAnyNetwork,
     SecretStr,
     ValidationError,
     field_validator,
@@ -175,6 +176,19 @@ class HttpSettings(_Section):
     listen: str = "127.0.0.1:9108"  # HOST:PORT, or off
 
 
+class OidcSettings(_Section):
+    """Who knows the users, by OpenID Connect, and what these pages are to it."""
+
+    server_metadata_url: str = Field(pattern=r"^https?://\S+$")
+    client_id: str
+    client_secret_file: Path
+    redirect_uri: str
+    cookie_secret_file: Path
+    scope: str = "openid email profile"
+    name_claim: str = "email"
+    groups_claim: str = "groups"
+
+
 class DashboardSettings(_Section):
     """Where pages are served, and for whom."""
 
@@ -182,7 +196,14 @@ class DashboardSettings(_Section):
     port: int = Field(8501, ge=0, le=65535)
     hosts: tuple[str, ...] = ()  # names that a browser may ask for
     user_header: str | None = None  # in which a proxy names the user
+    groups_header: str | None = None  # in which it names the user's groups
+    proxies: tuple[IPvAnyNetwork, ...] | None = None  # from which it comes; None: from this machine
+    proxy_secret_file: Path | None = None
+    oidc: OidcSettings | None = None
     insecure: bool = False
+    images: bool = True
+    image_groups: tuple[str, ...] | None = None  # None: whoever is let in sees pictures
+    operator_groups: tuple[str, ...] | None = None  # None: whoever is let in decides
     operator_database: str | None = None  # a login that may decide, where the pages' own only reads
     operator_password_file: Path | None = None
     refresh_seconds: float = Field(10, ge=2)
@@ -480,12 +501,30 @@ TEMPLATE = """\
 # port = 8501
 # hosts = ["watch.example.org"]              # names that browsers may ask for, besides this machine's own
 # user_header = "X-Forwarded-Email"          # a proxy in front signs people in and names them in it
+# groups_header = "X-Forwarded-Groups"       # in which it names the user's groups, with commas between them
+# proxies = ["10.0.0.0/24"]                  # from where the proxy comes; default: from this machine
+# proxy_secret_file = "/run/secrets/proxy"   # what it sends in X-Oodwatch-Proxy-Secret: without it others could send
+#                             # user_header, so an address that other machines reach is refused
 # insecure = false            # true: whoever reaches the address sees everything
+# images = true               # false: pages without pictures, whoever asks
+# image_groups = ["analysts"]                # only they see pictures; default: whoever is let in
+# operator_groups = ["on-call"]              # only they acknowledge, silence, accept; default: whoever is let in
 # operator_database = "postgresql+psycopg://ops@db/oodwatch"   # by which people acknowledge, silence, expect, note;
 #                             # default: the same login as the pages'. It needs the role oodwatch_operator
 # operator_password_file = "/run/secrets/operator"
 # refresh_seconds = 10
 # stale_minutes = 5           # without a newer image for so long, figures are shown as old
+
+# Instead of a proxy: people sign in here, by OpenID Connect. Such a sign-in lasts 30 days.
+# [dashboard.oidc]
+# server_metadata_url = "https://id.example.org/.well-known/openid-configuration"
+# client_id = "oodwatch"
+# client_secret_file = "/run/secrets/oidc_client"
+# redirect_uri = "https://watch.example.org/oauth2callback"   # these pages' own address, and /oauth2callback
+# cookie_secret_file = "/run/secrets/oidc_cookie"        # random text; another one signs everybody out
+# scope = "openid email profile"
+# name_claim = "email"        # what the user is called in the history of an incident
+# groups_claim = "groups"
 
 [clock]                       # for demos and rehearsals: the same in every process, never in production
 # began = 2026-01-01T00:00:00Z  # since then the clock runs so many times as fast as the machine's

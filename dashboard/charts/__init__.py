@@ -10,10 +10,12 @@ from dashboard.charts.histogram import histogram
 from dashboard.charts.line import Labels, Point, line, spread
 from dashboard.charts.strip import Cell, Row, strip
 from dashboard.charts.support import SupportPoint, support
+from dashboard.charts.week import Hours, week
 
 __all__ = [
     "MARGINS",
     "Cell",
+    "Hours",
     "Labels",
     "Point",
     "Row",
@@ -25,4 +27,5 @@ __all__ = [
     "spread",
     "strip",
     "support",
+    "week",
 ]

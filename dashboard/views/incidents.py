@@ -7,6 +7,7 @@ from typing import Any
 import streamlit as st
 
 from dashboard import data, facts, frame, looks, markup, reviewing, trends, wording
+from dashboard.access import may_see_images
 from dashboard.board import board
 from dashboard.frame import Page
 from dashboard.handling import act
@@ -98,7 +99,7 @@ def _detail(scene: Scene, incident: IncidentLine) -> None:
 def _save(incident: IncidentLine) -> None:
     st.download_button(
         "Save the evidence",
-        data=partial(data.evidence, incident.id, pictures=True),
+        data=partial(data.evidence, incident.id, pictures=may_see_images()),
         file_name=f"incident-{incident.id}.zip",
         mime="application/zip",
         help="A zip that opens offline: this page, its figures, events and samples.",

@@ -4,11 +4,11 @@ from html import escape
 
 import streamlit as st
 
-from dashboard import data, frame, markup
+from dashboard import blind_spots, data, frame, markup, normality
 from dashboard.board import board
 from dashboard.frame import Page
 from dashboard.lineage import lineage
-from dashboard.scene import Scene, scene_of, trust_strip
+from dashboard.scene import scene_of, trust_strip
 from dashboard.times import ago, percent
 from dashboard.what_if import what_if
 from pipeline.records import Reference
@@ -16,7 +16,8 @@ from pipeline.records import Reference
 
 def show() -> None:
     """The page."""
-    frame.show(draw)
+    frame.show(draw, every=blind_spots.pace())
+    frame.show(normality.wizard, every=normality.pace())
 
 
 def draw(page: Page) -> None:
@@ -29,12 +30,12 @@ def draw(page: Page) -> None:
     left, right = st.columns([8, 4])
     with left:
         what_if(scene, reference)
-        _baselines(scene)
+        normality.accepted(scene)
         _references(page, reference)
         lineage(page, scene.stands.deployment.name)
     with right:
         _facts(reference)
-        _blind_spots(reference)
+        blind_spots.card(scene, reference)
 
 
 def _facts(reference: Reference) -> None:
@@ -49,43 +50,6 @@ def _facts(reference: Reference) -> None:
     ]
     st.html(markup.heading("This reference"))
     st.html(markup.table(("", ""), [(escape(a), escape(b)) for a, b in rows]))
-
-
-def _blind_spots(reference: Reference) -> None:
-    st.html(markup.heading("Blind spots", "how much of its own images is flagged when they are damaged"))
-    if reference.card is None:
-        st.html(markup.note("No card was made with this reference; oodwatch calibrate makes one."))
-        return
-    rows = [
-        (escape(line.kind), markup.bar(line.flagged.get(reference.score_name, 0.0)), f"{line.agreement:.0%}")
-        for line in reference.card.lines
-    ]
-    st.html(markup.table(("damage", "flagged", "same class"), rows, numbers=(2,)))
-
-
-def _baselines(scene: Scene) -> None:
-    page, deployment = scene.page, scene.stands.deployment
-    known = data.baselines(page.key, deployment.id, deployment.reference_id)
-    st.html(markup.heading("Accepted as normal", "the newest that is not revoked counts"))
-    if not known:
-        st.html(
-            markup.note(
-                "Nobody has accepted a baseline, so whatever is raised is provisional and never paged. Choose at least"
-                " three whole days without an incident: oodwatch baseline accept"
-            )
-        )
-        return
-    rows = [
-        (
-            f"{one.version}{'' if one.version != scene.stands.baseline else ', counts'}",
-            f"{one.window_start:%Y-%m-%d} to {one.window_end:%Y-%m-%d}, {one.days} days",
-            escape(one.name),
-            escape(one.reason),
-            "" if one.revoked_at is None else f"revoked by {escape(one.revoked_by or '?')}",
-        )
-        for one in reversed(known)
-    ]
-    st.html(markup.table(("version", "window", "accepted by", "why", ""), rows))
 
 
 def _references(page: Page, current: Reference) -> None:

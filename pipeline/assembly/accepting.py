@@ -1,6 +1,6 @@
 """Settings and a window → a stored baseline; what is stored → what a person is shown."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -99,13 +99,20 @@ def accept_baseline(
 
 
 def made_from(
-    conn: Connection, source: Source, thresholds: Thresholds, *, name: str, reason: str, now: datetime
+    conn: Connection,
+    source: Source,
+    thresholds: Thresholds,
+    *,
+    name: str,
+    reason: str,
+    now: datetime,
+    step: Callable[[float], None] = lambda share: None,
 ) -> tuple[BaselineLine, Baseline, Null]:
-    """The next baseline, not yet stored, how it is listed, and what it makes of the reference.
+    """The next baseline, not yet stored, how it is listed, and what it makes of the reference; `step` hears how far.
 
     Raises RefusedError where there is no image in the window, or normal traffic would reach the warning level.
     """
-    made, pooled = accept(conn, source)
+    made, pooled = accept(conn, source, step=step)
     null = Null.from_reference(source.reference)
     known = null.with_baseline(made)
     known.check(thresholds)

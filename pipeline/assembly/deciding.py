@@ -7,10 +7,11 @@ from pipeline.alerts.acts import Act
 from pipeline.alerts.precision import Verdict
 from pipeline.assembly.handling import Decided, decide
 from pipeline.assembly.parts import existing_database
-from pipeline.errors import EnvironmentFault, RefusedError, UsageError
+from pipeline.errors import EnvironmentFault, OodwatchError, RefusedError, UsageError
 from pipeline.records import utc_now
 from pipeline.settings import Settings
-from pipeline.storage.engine import shown
+from pipeline.storage.engine import reading, shown
+from pipeline.storage.incidents import may_decide
 from pipeline.storage.reviews import may_review, save_review
 from pipeline.storage.roles import OPERATOR
 
@@ -58,6 +59,14 @@ class Operator:
         except EnvironmentFault as error:
             raise EnvironmentFault("Nothing was stored: the database did not take it. Try again.") from error
         return "" if kept else "Nothing was stored: the image is no longer kept."
+
+    def may_write(self) -> bool:
+        """Whether this login may store decisions; where the database does not answer, that is said when one is made."""
+        try:
+            with existing_database(self._settings) as engine, reading(engine).connect() as conn:
+                return may_decide(conn)
+        except OodwatchError:
+            return True
 
     def _decide(self, incident_id: int, act: Act, seen: int) -> str:
         try:

@@ -23,6 +23,9 @@ def dashboard(
     explain: Annotated[
         bool, typer.Option("--explain", help="Also run `oodwatch explain --serve`: where in an image it is strange.")
     ] = False,
+    no_images: Annotated[
+        bool, typer.Option("--no-images", help="Pages without pictures: none leaves the database.")
+    ] = False,
     model: Model = None,
     log_format: LogFormat = None,
 ) -> None:
@@ -33,8 +36,9 @@ def dashboard(
     look; the setting dashboard.operator_database names a login of the role
     oodwatch_operator for the buttons. Listens on this machine alone unless --address
     says otherwise: then a proxy in front has to sign people in, and to name
-    them in --user-header, which it must take from nobody else. /livez and
-    /readyz are for probes.
+    them in --user-header (setting dashboard.proxy_secret_file), or they sign
+    in here by OpenID Connect (settings [dashboard.oidc]). /livez and /readyz
+    are for probes.
 
     Example: oodwatch dashboard --database sqlite:///oodwatch.db
     """
@@ -46,6 +50,7 @@ def dashboard(
 
     settings = settings_from(database=database, model=model, log_format=log_format)
     given = {"address": address, "port": port, "user_header": user_header, "insecure": insecure or None}
+    given["images"] = False if no_images else None
     chosen = settings.dashboard.model_copy(update={name: value for name, value in given.items() if value is not None})
     settings = settings.model_copy(update={"dashboard": chosen})
     configure_logging(settings.log.format, settings.log.level)

@@ -1,6 +1,6 @@
 """Stored minutes that a person accepts → a baseline. Minutes without images count as such."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -71,8 +71,12 @@ class Source:
         return self.reference.id
 
 
-def accept(conn: Connection, source: Source) -> tuple[Baseline, Accepted]:
+def accept(
+    conn: Connection, source: Source, *, step: Callable[[float], None] = lambda share: None
+) -> tuple[Baseline, Accepted]:
     """The baseline of these minutes, and all traffic's. Memory: one segment's minutes at a time.
+
+    `step` hears which share of the segments is read.
 
     Raises RefusedError where there is no image in them.
     """
@@ -84,7 +88,7 @@ def accept(conn: Connection, source: Source) -> tuple[Baseline, Accepted]:
             f" {source.end:%Y-%m-%dT%H:%MZ}: name a window with traffic"
         )
     classes = gathered.classes(conn, pooled)
-    known = ((name, source.segment(conn, key)) for key, name in segment_names(conn, source.deployment_id).items())
+    known = _segments(conn, source, step)
     made = baseline(
         pooled,
         ((name, ticks) for name, ticks in known if ticks.n.any()),
@@ -93,6 +97,13 @@ def accept(conn: Connection, source: Source) -> tuple[Baseline, Accepted]:
         classes=classes,
     )
     return made.with_coverage(gathered.coverage(made.pooled.d)), pooled
+
+
+def _segments(conn: Connection, source: Source, step: Callable[[float], None]) -> Iterator[tuple[str, Accepted]]:
+    names = segment_names(conn, source.deployment_id)
+    for at, (key, name) in enumerate(names.items()):
+        step(at / len(names))
+        yield name, source.segment(conn, key)
 
 
 def dispersion_of(conn: Connection, source: Source) -> float | None:

@@ -89,8 +89,9 @@ def gather(conn: Connection, composer: Composer, incident_id: int | None, *, now
             flagged=flagged,
             order="strangest" if flagged else "newest",
             limit=_PICTURES,
+            thumbnails=pictures,
         )
-        return tuple(found if pictures else (one._replace(thumbnail=None) for one in found))
+        return tuple(found)
 
     reference_id = deployment.reference_id
     if answer.lead is not None and answer.lead.reference_id:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import Connection, Integer, func, select, type_coerce
+from sqlalchemy import Connection, Integer, func, null, select, type_coerce
 
 from pipeline.storage.samples import same_record
 from pipeline.storage.schema import ReferenceRow, SampleRow, ScoreRow, SegmentRow, StreamRow
@@ -34,7 +34,14 @@ class SegmentSupport(NamedTuple):
 
 
 def window_samples(
-    conn: Connection, deployment_id: int, start: datetime, end: datetime, *, segment: str | None, limit: int
+    conn: Connection,
+    deployment_id: int,
+    start: datetime,
+    end: datetime,
+    *,
+    segment: str | None,
+    limit: int,
+    thumbnails: bool = True,
 ) -> list[WindowSample]:
     """Random samples with features, start <= event time < end: those of highest rank, at most `limit`.
 
@@ -44,7 +51,7 @@ def window_samples(
         select(
             SampleRow.id.label("key"),
             SampleRow.features,
-            SampleRow.thumbnail,
+            (SampleRow.thumbnail if thumbnails else null()).label("thumbnail"),
             SampleRow.offset,
             SegmentRow.name,
             ScoreRow.id,

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 import numpy as np
-from sqlalchemy import Connection, Row, func, insert, select
+from sqlalchemy import Connection, Row, func, insert, null, select
 
 from pipeline.errors import EnvironmentFault, UsageError
 from pipeline.records import Card, CardLine, Float64s, Reference, ReferenceImage, ResidualSpace
@@ -23,6 +23,7 @@ _ARRAYS = (
     "projected_mean",
     "projected_covariance",
 )
+_IMAGE_COLUMNS = tuple(ReferenceImageRow.__table__.columns)
 _COLUMNS = (
     "name",
     "version",
@@ -156,9 +157,10 @@ def classes_of(conn: Connection) -> dict[int, tuple[str, ...]]:
     return {row.id: tuple(row.classes) for row in conn.execute(select(ReferenceRow.id, ReferenceRow.classes))}
 
 
-def reference_images(conn: Connection, reference_id: int) -> list[ReferenceImage]:
-    """The images kept with a reference."""
-    statement = select(ReferenceImageRow.__table__).where(ReferenceImageRow.reference_id == reference_id)
+def reference_images(conn: Connection, reference_id: int, *, thumbnails: bool = True) -> list[ReferenceImage]:
+    """The images kept with a reference; without `thumbnails` no picture leaves the database."""
+    columns = [null().label(one.name) if one.name == "thumbnail" and not thumbnails else one for one in _IMAGE_COLUMNS]
+    statement = select(*columns).where(ReferenceImageRow.reference_id == reference_id)
     return [
         ReferenceImage(
             file=row.file,

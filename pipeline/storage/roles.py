@@ -9,14 +9,17 @@ days need no grant of their own: PostgreSQL checks the table that a statement na
 from sqlalchemy import Connection, text
 
 from pipeline.errors import UsageError
+from pipeline.storage.sample_pages import PICTURES
 from pipeline.storage.tables import METADATA
 
 READER = "oodwatch_reader"
+BLIND = "oodwatch_reader_without_images"
 WRITER = "oodwatch_writer"
 OPERATOR = "oodwatch_operator"
 
 _COMMENTS = {
     READER: "oodwatch: sees everything, changes nothing; the dashboard and exports",
+    BLIND: "oodwatch: a reader who sees no picture of an image",
     WRITER: "oodwatch: what a worker and a monitor do",
     OPERATOR: "oodwatch: a reader who may also handle incidents and accept baselines",
 }
@@ -65,7 +68,7 @@ _DECIDES = {
 
 
 def grant_roles(conn: Connection) -> None:
-    """Make the three group roles where they are missing and give them exactly their rights on these tables.
+    """Make the four group roles where they are missing and give them exactly their rights on these tables.
 
     Run it again after each migration. To make a role takes CREATEROLE; to grant, ownership of the tables.
     Raises UsageError on SQLite.
@@ -78,11 +81,16 @@ def grant_roles(conn: Connection) -> None:
         if not conn.scalar(text("SELECT count(*) FROM pg_roles WHERE rolname = :role"), {"role": role}):
             _run(conn, f"CREATE ROLE {role} NOLOGIN", f"COMMENT ON ROLE {role} IS '{comment}'")
         _run(conn, f"REVOKE ALL ON {tables} FROM {role}", f"GRANT USAGE ON SCHEMA {schema} TO {role}")
-        _run(conn, f"GRANT SELECT ON {tables} TO {role}")
-    for table in _WRITES.keys() & METADATA.tables.keys():
-        _run(conn, f'GRANT {_WRITES[table]} ON "{table}" TO {WRITER}')
-    for table, rights in _DECIDES.items():
-        _run(conn, f'GRANT {rights} ON "{table}" TO {OPERATOR}')
+        if role != BLIND:
+            _run(conn, f"GRANT SELECT ON {tables} TO {role}")
+    for name, table in METADATA.tables.items():
+        seen = ", ".join(f'"{column.name}"' for column in table.columns if column.name != PICTURES.get(name))
+        _run(conn, f'GRANT SELECT ({seen}) ON "{name}" TO {BLIND}')
+    _run(conn, f"GRANT SELECT ON alembic_version TO {BLIND}")
+    for name in _WRITES.keys() & METADATA.tables.keys():
+        _run(conn, f'GRANT {_WRITES[name]} ON "{name}" TO {WRITER}')
+    for name, rights in _DECIDES.items():
+        _run(conn, f'GRANT {rights} ON "{name}" TO {OPERATOR}')
     _run(conn, f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO {WRITER}, {OPERATOR}")
     _run(conn, f"GRANT EXECUTE ON FUNCTION create_score_days, drop_score_day TO {WRITER}")
 

@@ -4,12 +4,15 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, func, null, select
+from sqlalchemy import ColumnElement, Connection, Select, func, null, select, text
 
 from pipeline.storage.samples import same_record
 from pipeline.storage.schema import SampleRow, ScoreRow, SegmentRow, StreamRow
 
 Order = Literal["strangest", "newest", "least supported"]
+
+#: Where pictures are kept, and what was outlined in them: column by table.
+PICTURES = {"sample": "thumbnail", "reference_image": "thumbnail", "explanation": "content"}
 
 _ORDERS: dict[Order, ColumnElement[Any]] = {
     "strangest": ScoreRow.score.desc(),
@@ -119,3 +122,11 @@ def _each_once(conn: Connection, statement: Select[*tuple[Any, ...]]) -> list[Pi
         picture = Picture._make(row)
         found.setdefault((picture.topic, picture.partition, picture.offset), picture)
     return list(found.values())
+
+
+def may_read_pictures(conn: Connection) -> bool:
+    """Whether this login may: on PostgreSQL there is a role that may not, see `roles`."""
+    if conn.dialect.name != "postgresql":
+        return True
+    asked = (f"has_column_privilege('{table}', '{column}', 'SELECT')" for table, column in PICTURES.items())
+    return bool(conn.scalar(text(f"SELECT {' AND '.join(asked)}")))

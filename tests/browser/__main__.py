@@ -14,6 +14,7 @@ from dashboard.board import Board
 from dashboard.originals import Expired, Original
 from dashboard.serving import Place, serve
 from pipeline.assembly.deciding import Operator
+from pipeline.assembly.proposing import Proposals
 from pipeline.ingest.thumbnail import as_png
 from pipeline.settings import load_settings
 from pipeline.storage.explanations import sampled_image
@@ -71,6 +72,7 @@ def main() -> None:
         budget_days=30,
         silent_after=timedelta(seconds=40),
         actions=Operator(load_settings(database=url), clock),
+        preparing=Proposals(load_settings(database=url)),
         login="robin",
         originals=Enlarged(engine),
     )

@@ -11,6 +11,7 @@ from sqlalchemy import Engine, insert, update
 
 from dashboard.coverage import radius, supports
 from pipeline.records import Bounds, Card, CardLine, Float64s, Ints, Partition, Reference, ReferenceImage
+from pipeline.scoring.evaluation import shares_in_bins, total_variation
 from pipeline.shift.baseline import Baseline, Normal
 from pipeline.shift.folding import LEVELS, POOLED, TickKey
 from pipeline.shift.histogram import fine_edges, rank_edges
@@ -122,7 +123,7 @@ def reference_of_seed() -> Reference:
         projected_mean=projected.mean(axis=0),
         projected_covariance=np.cov(projected.T),
         images=images,
-        card=_card(),
+        card=_card(rank_edges(scores)),
     )
 
 
@@ -133,12 +134,27 @@ def features_of(classes: Ints, rng: np.random.Generator, *, foggy: bool = False)
     return far * np.column_stack([np.cos(angle), np.sin(angle)]) + rng.normal(0, 1, (len(classes), 2))
 
 
-def _card() -> Card:
-    seen = {"none": 0.02, "blurred": 0.31, "dark x0.3": 0.44, "noisy": 0.12, "mirrored": 0.02, "rotated 90°": 0.67}
-    lines = tuple(
-        CardLine(kind, None, 1 - flagged, {"energy": flagged}, {"energy": flagged}) for kind, flagged in seen.items()
-    )
-    return Card(200, 0.02, None, lines, "energy", "it sees most of it")
+def _card(edges: Float64s) -> Card:
+    """Damage that pushes so many scores beyond the threshold, and costs so many answers."""
+    rng = np.random.default_rng(9)
+    normal = rng.normal(-12.4, 1.9, 4_000) + 0.6 * rng.gamma(1.2, 1.0, 4_000)
+    lines: list[CardLine] = []
+    for kind, odd, same in (
+        ("none", 0.0, 1.0),
+        ("blurred", 0.31, 0.69),
+        ("dark x0.3", 0.44, 0.56),
+        ("noisy", 0.12, 0.88),
+        ("mirrored", 0.0, 0.98),
+        ("jpeg", 0.01, 0.81),
+        ("rotated 90°", 0.67, 0.33),
+    ):
+        strange = rng.random(4_000) < odd
+        shares = shares_in_bins(np.where(strange, rng.normal(-4.6, 1.5, 4_000), normal), edges)
+        if not lines:
+            before = shares
+        moved = {"energy": total_variation(shares, before)}
+        lines.append(CardLine(kind, None, same, {"energy": 0.02 + odd}, moved, {"energy": shares.tolist()}))
+    return Card(200, 0.02, None, tuple(lines), "energy", "it sees most of it")
 
 
 def _write_streams(engine: Engine, deployment_id: int) -> list[int]:

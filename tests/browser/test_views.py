@@ -1,6 +1,8 @@
 """Each page as Streamlit runs it, without a browser."""
 
+import contextlib
 import io
+import sqlite3
 import sys
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +19,7 @@ from streamlit.testing.v1 import AppTest
 
 import dashboard
 from dashboard import data, saving
-from dashboard.board import Board, board, give
+from dashboard.board import Board, Rules, board, give
 from dashboard.originals import Expired, Original
 from dashboard.windows import Window, to_ms
 from pipeline.alerts.precision import Verdict
@@ -217,13 +219,52 @@ def test_a_database_that_is_away_is_said_in_one_line_without_sql(page: str, tmp_
     assert "Traceback" not in said
 
 
-def test_a_database_of_another_revision_names_the_cure(url: str, serve: Any) -> None:
+@pytest.mark.parametrize(
+    ("revision", "cure"), [("0003", "run `oodwatch migrate`"), ("9999", "use the newer oodwatch that made it")]
+)
+def test_a_database_of_another_revision_names_the_cure(revision: str, cure: str, url: str, serve: Any) -> None:
     engine = open_database(url)
     with engine.begin() as conn:
-        conn.exec_driver_sql("UPDATE alembic_version SET version_num = '0003'")
+        conn.exec_driver_sql(f"UPDATE alembic_version SET version_num = '{revision}'")
     engine.dispose()
     serve(url)
-    assert "run `oodwatch migrate`" in words(run())
+    said = words(run())
+    assert "The database is of another release." in said
+    assert cure in said
+    assert "Normal." not in said
+
+
+@pytest.mark.parametrize(
+    ("statement", "headline", "why"),
+    [
+        ("", "The database is empty.", "run `oodwatch migrate"),
+        ("CREATE TABLE t (a)", "These are not the tables of oodwatch.", "name another database with --database"),
+    ],
+)
+def test_a_database_without_the_tables_says_which_command_makes_them(
+    statement: str, headline: str, why: str, tmp_path: Path, serve: Any
+) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "other.db")) as conn:
+        conn.execute(statement)
+    (tmp_path / "other.db").touch()
+    serve(f"sqlite:///{tmp_path}/other.db")
+    said = words(run())
+    assert headline in said
+    assert why in said
+
+
+def test_a_locked_database_is_said_to_be_busy_and_not_to_be_away(
+    url: str, serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.storage.read_only._BUSY_TIMEOUT_S", 0)
+    with contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)) as conn:
+        conn.execute("PRAGMA locking_mode = EXCLUSIVE")
+        conn.execute("BEGIN EXCLUSIVE")
+        serve(url)
+        said = words(run())
+    assert "The database is busy." in said
+    assert "another process has held a transaction open" in said
+    assert "SELECT" not in said
 
 
 BAD = {
@@ -503,7 +544,7 @@ def test_an_original_is_shown_or_why_it_cannot_be(
 
 def test_who_may_see_no_images_is_offered_no_original(url: str, serve: Any) -> None:
     log = Log(Expired(1, 2))
-    serve(url, originals=log, images=False)
+    serve(url, originals=log, rules=Rules(images=False))
     at = run("samples")
     assert [toggle.key for toggle in at.toggle] == ["strange"]
     assert not at.checkbox

@@ -17,7 +17,8 @@ from pipeline.storage.deployments import ensure_deployment
 from pipeline.storage.drills import begin_drill, dead, end_drill, outcomes, scored, tell_drill
 from pipeline.storage.engine import is_transient, make_engine, translated_errors
 from pipeline.storage.explanations import may_save
-from pipeline.storage.roles import OPERATOR, READER, WRITER
+from pipeline.storage.roles import BLIND, OPERATOR, READER, WRITER
+from pipeline.storage.sample_pages import PICTURES, may_read_pictures
 from tests.faults.scored import NOW
 from tests.services.postgres import Postgres
 from tests.tiny import Deployment, make_deployment, png
@@ -46,16 +47,17 @@ TABLES = (
     "model_package_chunk",
     "model_event",
 )
+ROLES = (READER, BLIND, WRITER, OPERATOR)
 #: What an operator may add to.
 DECISIONS = ("baseline", "model_event", "review")
 
 
 @pytest.fixture(scope="module")
 def logins(postgres: Postgres) -> Iterator[None]:
-    for role in (READER, WRITER, OPERATOR):
+    for role in ROLES:
         postgres.execute(f"CREATE ROLE test_{role} LOGIN PASSWORD 'x'")
     yield
-    for role in (READER, WRITER, OPERATOR):
+    for role in ROLES:
         postgres.execute(f"DROP ROLE test_{role}")
 
 
@@ -65,11 +67,11 @@ def deployment(postgres: Postgres, logins: None, tmp_path_factory: pytest.TempPa
     name = postgres.create_database()
     ran = CliRunner().invoke(app, ["migrate", "--roles", "--database", postgres.url(name)])
     assert ran.exit_code == 0, ran.output
-    for role in (READER, WRITER, OPERATOR):
+    for role in ROLES:
         postgres.execute(f"GRANT {role} TO test_{role}")
     yield make_deployment(tmp_path_factory.mktemp("roles"), database_url=postgres.url(name))
     postgres.drop_database(name)
-    for role in (READER, WRITER, OPERATOR):
+    for role in ROLES:
         postgres.execute(f"DROP ROLE {role}")
 
 
@@ -102,7 +104,7 @@ def test_the_writer_runs_a_whole_worker(deployment: Deployment, postgres: Postgr
     assert (progress.scored, progress.dead) == (40, 1)
 
 
-@pytest.mark.parametrize("as_role", [READER, OPERATOR], indirect=True)
+@pytest.mark.parametrize("as_role", [READER, BLIND, OPERATOR], indirect=True)
 def test_a_reader_sees_every_table_and_changes_none(as_role: Engine) -> None:
     with as_role.connect() as conn:
         for table in TABLES:
@@ -140,6 +142,16 @@ def test_who_promotes_and_who_refuses_adds_to_the_history_and_changes_none_of_it
     assert refused(as_role, "DELETE FROM model_event")
     assert refused(as_role, "INSERT INTO model_package DEFAULT VALUES")
     assert refused(as_role, "UPDATE model_package_chunk SET content = ''")
+
+
+@pytest.mark.parametrize("as_role", [BLIND], indirect=True)
+def test_a_reader_without_images_reads_neither_pictures_nor_outlines_and_all_else(as_role: Engine) -> None:
+    for table, column in PICTURES.items():
+        assert refused(as_role, f'SELECT {column} FROM "{table}"')
+        assert refused(as_role, f'SELECT * FROM "{table}"')
+    with as_role.connect() as conn:
+        assert not may_read_pictures(conn)
+        conn.execute(text("SELECT id, features, headers FROM sample"))
 
 
 @pytest.mark.parametrize("as_role", [READER], indirect=True)

@@ -49,6 +49,20 @@ def test_a_specification_is_valid_and_small(spec: charts.Spec) -> None:
     assert len(json.dumps(spec)) < 120_000
 
 
+def test_a_week_has_a_row_where_a_bound_changes_and_breaks_where_it_is_not_known() -> None:
+    night = [0.02 if hour % 24 < 6 else 0.03 for hour in range(168)]
+    spec = charts.week(
+        [charts.Hours("this window", night, True), charts.Hours("now", [None] * 100 + [0.05] * 68, False)],
+        DARK,
+        form=".1%",
+    )
+    altair.Chart.from_dict(spec)
+    rows = [(one["name"], one["hour"], one["value"]) for one in spec["data"]["values"]]
+    assert rows[:3] == [("this window", 0, 0.02), ("this window", 6, 0.03), ("this window", 24, 0.02)]
+    assert rows[-3:] == [("now", 0, None), ("now", 100, 0.05), ("now", 167, 0.05)]
+    assert len(rows) == 14 + 1 + 3
+
+
 def test_vega_lite_refuses_what_is_not_valid() -> None:
     spec = strip()
     spec["layer"][1]["encoding"]["x"]["type"] = "temporl"

@@ -1,15 +1,15 @@
-import asyncio
 import socket
-from collections.abc import MutableMapping
-from typing import Any
+from dataclasses import replace
 
-import httpx
 import pytest
-from starlette.responses import PlainTextResponse
 
 from dashboard import markup
-from dashboard.serving import Named, Place, is_loopback, listen
+from dashboard.gates import Proxy
+from dashboard.serving import Place, is_loopback, listen
+from dashboard.signing_in import Provider
 from pipeline.errors import EnvironmentFault, UsageError
+
+PROVIDER = Provider("https://id.example/", "us", "secret", "https://watch.example/oauth2callback", "c" * 32)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
@@ -23,7 +23,28 @@ def test_an_address_that_others_reach_is_refused_where_nobody_asks_who_is_there(
     with pytest.raises(UsageError, match="--insecure"):
         Place(address).check()
     Place(address, insecure=True).check()
-    Place(address, user_header="X-Forwarded-Email").check()
+    with pytest.raises(UsageError, match=r"anybody could send the header X-User.*proxy_secret_file"):
+        Place(address, proxy=Proxy("X-User")).check()
+    Place(address, proxy=Proxy("X-User", secret="s" * 16)).check()
+    Place(address, provider=PROVIDER).check()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"redirect_uri": "https://watch.example/"}, "with /oauth2callback behind it"),
+        ({"redirect_uri": "http://watch.example/oauth2callback"}, "without https"),
+        ({"cookie_secret": "short"}, "5 characters can be guessed"),
+    ],
+)
+def test_a_sign_in_that_is_none_is_refused(change: dict[str, str], told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        Place(provider=replace(PROVIDER, **change)).check()
+
+
+def test_a_proxy_and_a_sign_in_here_exclude_one_another() -> None:
+    with pytest.raises(UsageError, match="either a proxy in front signs people in, or here"):
+        Place(proxy=Proxy("X-User"), provider=PROVIDER).check()
 
 
 def test_an_address_that_is_taken_is_said_with_the_cure() -> None:
@@ -39,7 +60,7 @@ def test_strangers_texts_never_become_markup() -> None:
     shown = [
         markup.trust_strip(evil, evil, evil, [evil], old=True, refreshed=evil),
         markup.verdict("shift", evil, [evil]),
-        markup.pictures([markup.Thumb(None, evil, evil, True), markup.Thumb(b"x", evil, evil, False)]),
+        markup.pictures([markup.Thumb(shown, evil, evil, True) for shown in (None, b"x", markup.HIDDEN)]),
         markup.bars([(evil, 0.1, 0.2, evil, True)]),
         markup.signals([(evil, evil, False, (0.1, None, 0.2))], "#123456"),
         markup.note(evil),
@@ -49,37 +70,3 @@ def test_strangers_texts_never_become_markup() -> None:
         markup.table([evil], []),
     ]
     assert not [text for text in shown if "<img src=x" in text or "onerror=alert(1)>" in text]
-
-
-async def _anybody(scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
-    await PlainTextResponse("a page")(scope, receive, send)
-
-
-def test_who_the_proxy_has_not_named_gets_no_page_and_no_picture() -> None:
-    async def ask(path: str, **headers: str) -> int:
-        transport = httpx.ASGITransport(Named(_anybody, header="X-Forwarded-Email"))
-        async with httpx.AsyncClient(transport=transport, base_url="http://watch") as client:
-            return (
-                await client.get(path, headers={name.replace("_", "-"): v for name, v in headers.items()})
-            ).status_code
-
-    async def all_of_them() -> list[int]:
-        return [
-            await ask("/"),
-            await ask("/media/1.webp"),
-            await ask("/", x_forwarded_email=" "),
-            await ask("/", x_forwarded_email="dana@example.org"),
-            await ask("/readyz"),
-        ]
-
-    assert asyncio.run(all_of_them()) == [401, 401, 401, 200, 200]
-
-
-def test_a_connection_that_the_proxy_has_not_named_is_closed() -> None:
-    sent: list[MutableMapping[str, Any]] = []
-
-    async def send(message: MutableMapping[str, Any]) -> None:
-        sent.append(message)
-
-    asyncio.run(Named(_anybody, header="X-User")({"type": "websocket", "path": "/", "headers": []}, None, send))
-    assert sent == [{"type": "websocket.close", "code": 1008}]

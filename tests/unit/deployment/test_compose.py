@@ -1,3 +1,4 @@
+import json
 import re
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import pytest
 from sqlalchemy import make_url
 from typer.testing import CliRunner
 
+from dashboard.serving import Place, names_of
 from pipeline.cli.app import app
 from pipeline.settings import load_settings
 from tests.unit.deployment.compose import (
@@ -23,8 +25,8 @@ from tests.unit.deployment.compose import (
 )
 from tests.unit.deployment.dockerfile import lineage
 
-ONE_SHOTS = {"migrate", "worker-role", "topics", "calibrate"}
-PASSWORDS = ["owner_password", "worker_password"]
+ONE_SHOTS = {"migrate", "worker-role", "dashboard-roles", "topics", "calibrate"}
+PASSWORDS = ["owner_password", "worker_password", "dashboard_password", "operator_password"]
 
 
 def test_the_file_is_valid_by_the_compose_specification() -> None:
@@ -80,7 +82,7 @@ def test_every_variable_of_a_container_is_a_setting(name: str, monkeypatch: pyte
         stored: Any = settings
         for part in variable.removeprefix("OODWATCH_").lower().split("__"):
             stored = stored[part] if isinstance(stored, Mapping) else getattr(stored, part)
-        assert str(stored) == value
+        assert (json.dumps(stored) if isinstance(stored, tuple) else str(stored)) == value
 
 
 def test_each_container_holds_the_password_of_its_own_role_and_no_other() -> None:
@@ -89,18 +91,27 @@ def test_each_container_holds_the_password_of_its_own_role_and_no_other() -> Non
         "kafka": [],
         "db": ["owner_password"],
         "migrate": ["owner_password"],
-        "worker-role": PASSWORDS,
+        "worker-role": ["owner_password", "worker_password"],
+        "dashboard-roles": ["owner_password", "dashboard_password", "operator_password"],
+        "dashboard": ["dashboard_password", "operator_password"],
         "topics": [],
         "calibrate": ["owner_password"],
         "monitor": ["worker_password"],
         "worker-gpu": ["worker_password"],
         "worker-cpu": ["worker_password"],
     }
-    roles = {"owner_password": "oodwatch", "worker_password": "worker"}
+    roles = {
+        "owner_password": "oodwatch",
+        "worker_password": "worker",
+        "dashboard_password": "dashboard",
+        "operator_password": "operator",
+    }
     for name, service in OURS.items():
-        for secret in held[name]:
-            assert service["environment"]["OODWATCH_DATABASE_PASSWORD_FILE"] == f"/run/secrets/{secret}"
-            assert make_url(service["environment"]["OODWATCH_DATABASE"]).username == roles[secret]
+        for secret, of in zip(held[name], ("", "DASHBOARD__OPERATOR_"), strict=False):
+            assert service["environment"][f"OODWATCH_{of}{'' if of else 'DATABASE_'}PASSWORD_FILE"].endswith(
+                f"/{secret}"
+            )
+            assert make_url(service["environment"][f"OODWATCH_{of}DATABASE"]).username == roles[secret]
         assert bool(held[name]) is ("OODWATCH_DATABASE" in service["environment"])
 
 
@@ -108,7 +119,7 @@ def test_no_password_stands_in_the_file() -> None:
     for service in SERVICES.values():
         for variable, value in service.get("environment", {}).items():
             assert "PASSWORD" not in variable or variable.endswith("_FILE")
-            assert variable != "OODWATCH_DATABASE" or make_url(value).password is None
+            assert not variable.endswith("DATABASE") or make_url(value).password is None
     assert COMPOSE["secrets"] == {name: {"file": f".secrets/{name}"} for name in PASSWORDS}
 
 
@@ -155,7 +166,12 @@ def test_a_service_waits_for_what_can_become_true(name: str) -> None:
 def test_images_from_elsewhere_are_pinned_and_our_own_are_named_by_their_target() -> None:
     elsewhere = {name: service["image"] for name, service in SERVICES.items() if name not in OURS}
     postgres = "postgres:17.10"
-    assert elsewhere == {"kafka": "apache/kafka:4.1.1", "db": postgres, "worker-role": postgres}
+    assert elsewhere == {
+        "kafka": "apache/kafka:4.1.1",
+        "db": postgres,
+        "worker-role": postgres,
+        "dashboard-roles": postgres,
+    }
     for service in OURS.values():
         assert service["image"] == f"oodwatch:{service['build']['target']}"
 
@@ -197,9 +213,21 @@ def test_make_secrets_makes_what_the_file_asks_for_and_keeps_what_exists(tmp_pat
     assert made[0] == made[1]
     assert {path.stat().st_mode & 0o777 for path in passwords} == {0o444}
     assert (tmp_path / ".secrets").stat().st_mode & 0o777 == 0o700
-    environment, owner, worker = made[0]
+    environment, *made_up = made[0]
     lines = dict(line.split("=", 1) for line in environment.splitlines() if "=" in line and line[0] != "#")
     assert {**lines, "KAFKA_CLUSTER_ID": ""} == documented_variables()
     assert re.fullmatch("[A-Za-z0-9_][A-Za-z0-9_-]{21}", lines["KAFKA_CLUSTER_ID"])
-    assert len(owner.strip()) == len(worker.strip()) == 32
-    assert owner != worker
+    assert {len(password.strip()) for password in made_up} == {32}
+    assert len(set(made_up)) == len(PASSWORDS)
+
+
+def test_the_dashboard_is_reached_from_this_machine_alone_and_under_its_own_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for variable, value in SERVICES["dashboard"]["environment"].items():
+        monkeypatch.setenv(variable, value)
+    chosen = load_settings().dashboard
+    place = Place(chosen.address, chosen.port, chosen.hosts, insecure=chosen.insecure)
+    place.check()
+    assert names_of(place) == ["localhost", "localhost", "127.0.0.1", "::1", "0.0.0.0"]
+    assert all(port.startswith("127.0.0.1:") for port in SERVICES["dashboard"]["ports"])

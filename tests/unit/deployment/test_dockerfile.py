@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from dashboard.gates import PROBES
 from pipeline.cli.app import app
+from pipeline.settings import load_settings
 from tests.unit.deployment.compose import OURS, ROOT
 from tests.unit.deployment.dockerfile import FILE, lineage, stages
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-TARGETS = ["slim", "worker-cpu", "worker-gpu"]
+TARGETS = ["dashboard", "slim", "worker-cpu", "worker-gpu"]
 
 
 def test_hadolint_finds_nothing() -> None:
@@ -48,7 +50,24 @@ def test_a_worker_is_asked_for_its_health_by_a_command_that_exists(target: str) 
     assert result.exit_code == 0, result.output
 
 
-@pytest.mark.parametrize(("target", "torch"), [("slim", False), ("worker-cpu", True), ("worker-gpu", True)])
+def test_the_dashboard_is_asked_for_its_health_where_nobody_has_to_sign_in() -> None:
+    line = lineage("dashboard")
+    (check,) = [words for stage in line for words in stage.all("HEALTHCHECK")]
+    program, _, code = json.loads(check.split(" CMD ")[1])
+    assert program == "python"
+    compile(code, "HEALTHCHECK", "exec")
+    (path,) = re.findall(r"'GET', '([^']+)'", code)
+    assert path in PROBES
+    (port,) = [words for stage in line for words in stage.all("EXPOSE")]
+    assert f"'127.0.0.1', {port}," in code
+    assert int(port) == load_settings().dashboard.port
+    libraries = next(words.split()[0] for words in line[-1].all("COPY")).removeprefix("--from=")
+    assert "--extra dashboard" in " ".join(lineage(libraries)[-1].all("RUN"))
+
+
+@pytest.mark.parametrize(
+    ("target", "torch"), [("dashboard", False), ("slim", False), ("worker-cpu", True), ("worker-gpu", True)]
+)
 def test_only_workers_hold_torch(target: str, torch: bool) -> None:
     libraries = next(words.split()[0] for words in lineage(target)[-1].all("COPY"))
     stage = lineage(libraries.removeprefix("--from="))
@@ -67,7 +86,7 @@ def test_every_library_is_installed_by_its_hash() -> None:
     ]
     by_hash = [command for command in installs if "--require-hashes" in command]
     others = [command.split()[-1] for command in installs if "--require-hashes" not in command]
-    assert len(by_hash) == 4
+    assert len(by_hash) == 5
     # uv itself, the project, and the CPU build of torch, which is in no lock.
     assert others == ['"uv==${UV_VERSION}"', ".", '"${torch}"']
 
