@@ -22,6 +22,7 @@ from sqlalchemy import (
     String,
     TypeDecorator,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -252,7 +253,12 @@ class ScoreRow(Table):
     """One scored image. On PostgreSQL one partition a day, see `partitions`."""
 
     __tablename__ = "score"
-    __table_args__ = (Index(None, "event_time"), {"postgresql_partition_by": "RANGE (event_time)"})
+    __table_args__ = (
+        Index(None, "event_time"),
+        # Of one image in twenty or fewer: the newest flagged ones are found however long ago they were.
+        Index("ix_score_flagged", "event_time", sqlite_where=text("is_ood = 1"), postgresql_where=text("is_ood = 1")),
+        {"postgresql_partition_by": "RANGE (event_time)"},
+    )
 
     # The event time belongs to the key because PostgreSQL partitions by it; it is the record's own.
     stream_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, select
+from sqlalchemy import Connection, Select, and_, literal_column, select
 
 from pipeline.storage.bulk import insert_many
 from pipeline.storage.partitions import day_of, ensure_days
@@ -132,17 +132,22 @@ def flagged_scores(
     conn: Connection, deployment: str, start: datetime, end: datetime, *, segments: Sequence[int], limit: int
 ) -> list[ExportedScore]:
     """The newest `limit` flagged images of these segments with start <= event time < end; drills are left out."""
-    statement = (
-        _exported(start, end)
+    order = ScoreRow.event_time.desc(), ScoreRow.stream_id, ScoreRow.offset
+    newest = (
+        select(ScoreRow.stream_id, ScoreRow.offset, ScoreRow.event_time)
         .where(
-            DeploymentRow.name == deployment,
-            ScoreRow.is_ood.in_([True]),
+            ScoreRow.is_ood == literal_column("1"),  # as a constant, or the partial index is not seen
+            ScoreRow.event_time >= start,
+            ScoreRow.event_time < end,
             ScoreRow.drill.in_([False]),
             ScoreRow.segment_id.in_(segments),
         )
-        .order_by(ScoreRow.event_time.desc(), ScoreRow.stream_id, ScoreRow.offset)
+        .order_by(*order)
         .limit(limit)
+        .subquery()
     )
+    same = (ScoreRow.__table__.c[column.name] == column for column in newest.c)
+    statement = _exported(None, None).join(newest, and_(*same)).where(DeploymentRow.name == deployment).order_by(*order)
     return [_as_exported(tuple(row)) for row in conn.execute(statement)]
 
 
