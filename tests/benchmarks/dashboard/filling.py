@@ -26,7 +26,7 @@ _VALUES = {
     "postgresql": (
         "SELECT (SELECT MIN(id) FROM stream), :offset + i, :first + i * :step, 0, 1 + i % 6, :reference,"
         " 'image-' || i, NULL, NULL, decode(lpad(to_hex(i), 64, '0'), 'hex'), i % 6, -12.0 + i % 90 * .1,"
-        " -12.0 + i % 90 * .1, .9, CASE WHEN i % 50 = 0 THEN 1 ELSE 0 END, 0, 0, .7 FROM generate_series(0::bigint, :n - 1) AS image(i)"
+        " -12.0 + i % 90 * .1, .9, (i % 50 = 0)::int, 0, 0, .7 FROM generate_series(0::bigint, :n - 1) AS image(i)"
     ),
 }
 
