@@ -4,7 +4,7 @@ UV_VERSION := 0.13.9
 BIN := .venv/bin
 UV := VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv
 
-.PHONY: help setup demo test check bench bench-detector soak incident paged fix lock secrets clean
+.PHONY: help setup demo test check bench bench-detector soak incident paged pictures fix lock secrets clean
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -35,6 +35,9 @@ incident: .venv/.ready ## A real worker and monitor see an incident come and go;
 
 paged: .venv/.ready ## The incident told on every channel: monitors killed, database and channels away (half an hour)
 	$(BIN)/python -m tests.paged $(ARGS)
+
+pictures: .venv/.ready ## Take the README's pictures anew (needs Chromium)
+	$(BIN)/python -m tests.browser.pictures
 
 fix: .venv/.ready ## Format, and mend what can be mended safely
 	$(BIN)/ruff format dashboard pipeline tests
