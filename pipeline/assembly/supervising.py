@@ -36,7 +36,8 @@ class RoleEnded(OodwatchError):
 class Supervisor:
     """Starts roles and passes on what they print. Leaving it ends them: in order, after 25 s by force.
 
-    They are sessions of their own, so that Ctrl-C reaches them once: from here.
+    They are sessions of their own, so that Ctrl-C reaches them once: from here. Where this process is killed, they
+    end by themselves.
     """
 
     def __init__(self, environment: Mapping[str, str], hear: Hear) -> None:
@@ -59,9 +60,9 @@ class Supervisor:
     def start(self, role: Role) -> None:
         """Start one more."""
         process = subprocess.Popen(
-            [sys.executable, "-m", "pipeline", *role.words],
+            [sys.executable, "-m", "pipeline.attended", *role.words],
             env={**self._environment, "PYTHONUNBUFFERED": "1"},
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # held and never written to: it ends with this process
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             encoding="utf-8",
@@ -92,6 +93,9 @@ class Supervisor:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        for process in self._running.values():
+            if process.stdin is not None:
+                process.stdin.close()
         for reader in self._readers:
             reader.join(1)
         self._running.clear()

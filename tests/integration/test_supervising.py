@@ -7,6 +7,7 @@ import sys
 import threading
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pipeline.assembly.supervising import Role, RoleEnded, Supervisor, run_together
@@ -109,3 +110,23 @@ def test_up_ends_with_code_0_when_it_is_told_to_and_takes_its_roles_along(config
         up.kill()
     assert up.returncode == 0
     assert "folded 0 parts" in rest
+
+
+def test_roles_end_when_their_supervisor_is_killed(config: Path) -> None:
+    program = (
+        "import sys, threading; from pathlib import Path\n"
+        "from pipeline.assembly.supervising import Role, run_together\n"
+        "from pipeline.settings import child_environment\n"
+        "hear = lambda role, line: print(line, flush=True)\n"
+        "environment = child_environment(Path(sys.argv[1]), alone=True)\n"
+        "run_together([Role('monitor', ('monitor',))], environment, hear, threading.Event())\n"
+    )
+    up = subprocess.Popen([sys.executable, "-c", program, str(config)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert up.stdout is not None
+        assert up.stdout.readline().startswith("watching d")
+        (monitor,) = psutil.Process(up.pid).children()
+    finally:
+        up.kill()
+        up.communicate()
+    assert psutil.wait_procs([monitor], timeout=60) == ([monitor], [])
