@@ -1,10 +1,7 @@
 """The README's pictures, from pages over a day of made-up traffic: python -m tests.browser.pictures"""
 
-import contextlib
 import io
-import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -12,9 +9,7 @@ from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
 import dashboard
-from tests.browser.seeded import seed
-from tests.browser.visiting import DESK, PHONE, Visit, answers
-from tests.services.processes import free_port, spawn, wait_until
+from tests.browser.visiting import DESK, PHONE, Visit, pages
 
 FOLDER = Path(dashboard.__file__).with_name("pictures")
 
@@ -32,22 +27,6 @@ PICTURES = {
     "samples": Shown("/samples?incident=2", DESK, "dark"),
     "phone": Shown("/", PHONE, "light"),
 }
-
-
-@contextlib.contextmanager
-def pages(home: Path) -> Iterator[str]:
-    """The pages' address, while they are served."""
-    port = free_port()
-    seed(f"sqlite:///{home}/board.db")
-    command = [sys.executable, "-m", "tests.browser", str(home / "board.db"), "--port", str(port)]
-    process = spawn(command, output=home / "server.log")
-    url = f"http://127.0.0.1:{port}"
-    try:
-        wait_until(lambda: answers(url), "the dashboard", deadline_s=120)
-        yield url
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
 def taken(browser: Browser, base: str, shown: Shown) -> Image.Image:

@@ -10,9 +10,8 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.browser.seeded import FOGGY, seed
-from tests.browser.visiting import PHONE, Visit, answers
-from tests.services.processes import free_port, spawn, wait_until
+from tests.browser.seeded import FOGGY
+from tests.browser.visiting import PHONE, Visit, pages
 
 PINNED = "from=1795481340000&to=1795489200000"
 
@@ -20,17 +19,8 @@ PINNED = "from=1795481340000&to=1795489200000"
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The pages, as a process of its own; the first request is the first test's."""
-    home, port = tmp_path_factory.mktemp("pages"), free_port()
-    seed(f"sqlite:///{home}/board.db", hours=8)
-    command = [sys.executable, "-m", "tests.browser", str(home / "board.db"), "--port", str(port)]
-    process = spawn(command, output=home / "server.log")
-    url = f"http://127.0.0.1:{port}"
-    try:
-        wait_until(lambda: answers(url), "the dashboard", deadline_s=120)
+    with pages(tmp_path_factory.mktemp("pages"), hours=8) as url:
         yield url
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
 def test_a_deep_link_as_the_servers_first_request_shows_its_incident_within_all_pages(visit: Visit) -> None:

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser
 
-from tests.browser.pictures import FOLDER, PICTURES, pages, taken
+from tests.browser.pictures import FOLDER, PICTURES, taken
+from tests.browser.visiting import pages
 from tests.readme import README
 
 _FAR = 40  # of 255: beyond what fonts and compression do to a pixel

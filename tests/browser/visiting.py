@@ -1,10 +1,17 @@
 """A page in a browser, and how to wait for it."""
 
+import contextlib
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
 from playwright.sync_api import Page
+
+from tests.browser.seeded import seed
+from tests.services.processes import free_port, spawn, wait_until
 
 DESK, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
 #: Streamlit looks for its health beside a deep link first, and finds it at the root.
@@ -57,3 +64,19 @@ def answers(url: str) -> bool:
         return httpx.get(f"{url}/livez").status_code == 200
     except httpx.TransportError:
         return False
+
+
+@contextlib.contextmanager
+def pages(home: Path, *, hours: int = 24) -> Iterator[str]:
+    """The address of pages over so many hours of made-up traffic, served by a process of their own."""
+    port = free_port()
+    seed(f"sqlite:///{home}/board.db", hours=hours)
+    command = [sys.executable, "-m", "tests.browser", str(home / "board.db"), "--port", str(port)]
+    process = spawn(command, output=home / "server.log")
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_until(lambda: answers(url), "the dashboard", deadline_s=120)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(30)
