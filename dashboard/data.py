@@ -147,11 +147,16 @@ def connected() -> Iterator[Connection]:
     engine = reading(board().engine)
     try:
         with engine.connect() as conn:
-            if (problem := revision_problem(engine.url, stored_revision(conn))) is not None:
+            if (problem := revision_problem(engine.url, _revision(board().key, conn))) is not None:
                 raise Unread("The database is of another release.", problem)
             yield conn
     except DBAPIError as error:
         raise _unread(engine, error) from error
+
+
+@st.cache_data(ttl=_FRESH_S, show_spinner=False)
+def _revision(key: str, _conn: Connection) -> str:
+    return stored_revision(_conn)
 
 
 def _unread(engine: Engine, error: DBAPIError) -> Unread:
@@ -202,6 +207,21 @@ def standing(key: str, name: str, *, budget_days: float) -> Standing:
             last_page=last,
             baseline=newest_baseline(conn, deployment.id, deployment.reference_id),
         )
+
+
+@st.cache_data(ttl=_FRESH_S, show_spinner=False)
+def _made(key: str, deployment_id: int, _conn: Connection) -> dict[int, datetime]:
+    return made_levels(_conn, deployment_id)
+
+
+@st.cache_data(ttl=_FRESH_S, show_spinner=False)
+def _oldest(key: str, deployment_id: int, _conn: Connection) -> dict[int, datetime]:
+    return oldest_ticks(_conn, deployment_id)
+
+
+@st.cache_data(ttl=_FRESH_S, show_spinner=False)
+def _references(key: str, _conn: Connection) -> tuple[int, ...]:
+    return tuple(reference_names(_conn))
 
 
 @st.cache_resource(show_spinner=False, max_entries=16)
@@ -293,8 +313,8 @@ def _buckets(
     without: tuple[int, ...],
 ) -> list[Bucket]:
     with connected() as conn:
-        spans = spans_of(start, end, level, made_levels(conn, deployment_id))
-        known = tuple(reference_names(conn))
+        spans = spans_of(start, end, level, _made(key, deployment_id, conn))
+        known = _references(key, conn)
         return read_buckets(conn, deployment_id, known, spans, timedelta(minutes=width), segments, without)
 
 
@@ -310,9 +330,9 @@ def totals(
     """Counts of a window by segment, under one or all references, without segments that are left out; from the
     coarsest level that cuts it in enough pieces."""
     with connected() as conn:
-        level = coarse(Window(start, end), oldest_ticks(conn, deployment_id))
-        spans = spans_of(*aligned(Window(start, end), level), level, made_levels(conn, deployment_id))
-        references = tuple(reference_names(conn)) if reference_id is None else (reference_id,)
+        level = coarse(Window(start, end), _oldest(key, deployment_id, conn))
+        spans = spans_of(*aligned(Window(start, end), level), level, _made(key, deployment_id, conn))
+        references = _references(key, conn) if reference_id is None else (reference_id,)
         found = read_totals(conn, deployment_id, references, spans)
     for left_out in without:
         n, flags = found.pop(left_out, Totals(0, 0))
@@ -335,7 +355,7 @@ def sums(
     """Whole roll-ups of one segment, or of all traffic (POOLED) without those left out."""
     with connected() as conn:
         window = aligned(Window(start, end), level)
-        spans = spans_of(*window, level, made_levels(conn, deployment_id))
+        spans = spans_of(*window, level, _made(key, deployment_id, conn))
         found = dict(read_sums(conn, deployment_id, reference_id, segment_id, spans))
         for left_out in without if segment_id == POOLED else ():
             for at, part in read_sums(conn, deployment_id, reference_id, left_out, spans):
@@ -515,7 +535,7 @@ def supports(
 ) -> dict[tuple[int, datetime], SupportSum]:
     """How well a reference supports these segments (POOLED: all traffic), by bucket."""
     with connected() as conn:
-        spans = spans_of(*aligned(window, how.width), how.level, made_levels(conn, deployment_id))
+        spans = spans_of(*aligned(window, how.width), how.level, _made(key, deployment_id, conn))
         return support_over_time(conn, deployment_id, reference_id, spans, how.step, segments)
 
 
@@ -523,8 +543,8 @@ def supports(
 def support_totals(key: str, deployment_id: int, reference_id: int, window: Window) -> dict[int, SupportSum]:
     """The same of a whole window, by segment."""
     with connected() as conn:
-        level = coarse(window, oldest_ticks(conn, deployment_id))
-        spans = spans_of(*aligned(window, level), level, made_levels(conn, deployment_id))
+        level = coarse(window, _oldest(key, deployment_id, conn))
+        spans = spans_of(*aligned(window, level), level, _made(key, deployment_id, conn))
         return support_by_segment(conn, deployment_id, reference_id, spans)
 
 

@@ -108,7 +108,7 @@ def random_outputs(conn: Connection, deployment: str, segment: str | None) -> It
 
     The strange ones are left out: they were chosen by the score that they would judge.
     """
-    for row in conn.execution_options(yield_per=1000).execute(_random_outputs(deployment, segment)):
+    for row in conn.execute(_random_outputs(deployment, segment), execution_options={"yield_per": 1000}):
         yield StoredOutputs(
             row.logits, row.features, row.value_sha256, row.label, row.id or f"offset {row.offset}", row.thumbnail
         )
@@ -158,7 +158,7 @@ def sample_features(
     if end is not None:
         statement = statement.where(SampleRow.event_time < end)
     last: tuple[int, int] | None = None
-    for row in conn.execution_options(yield_per=1000).execute(statement):
+    for row in conn.execute(statement, execution_options={"yield_per": 1000}):
         if last != (row.stream_id, row.offset):
             last = row.stream_id, row.offset
             yield LabelledFeatures(

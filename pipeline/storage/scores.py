@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, and_, literal_column, select
+from sqlalchemy import Connection, Select, literal_column, select
+from sqlalchemy.orm import aliased
 
 from pipeline.storage.bulk import insert_many
 from pipeline.storage.partitions import day_of, ensure_days
@@ -124,7 +125,7 @@ def exported_scores(
     statement = _exported(start, end).order_by(ScoreRow.stream_id, ScoreRow.offset)
     if deployment is not None:
         statement = statement.where(DeploymentRow.name == deployment)
-    for row in conn.execution_options(yield_per=10_000).execute(statement):
+    for row in conn.execute(statement, execution_options={"yield_per": 10_000}):
         yield _as_exported(tuple(row))
 
 
@@ -132,9 +133,9 @@ def flagged_scores(
     conn: Connection, deployment: str, start: datetime, end: datetime, *, segments: Sequence[int], limit: int
 ) -> list[ExportedScore]:
     """The newest `limit` flagged images of these segments with start <= event time < end; drills are left out."""
-    order = ScoreRow.event_time.desc(), ScoreRow.stream_id, ScoreRow.offset
-    newest = (
-        select(ScoreRow.stream_id, ScoreRow.offset, ScoreRow.event_time)
+    newest = aliased(
+        ScoreRow,
+        select(ScoreRow)
         .where(
             ScoreRow.is_ood == literal_column("1"),  # as a constant, or the partial index is not seen
             ScoreRow.event_time >= start,
@@ -142,45 +143,47 @@ def flagged_scores(
             ScoreRow.drill.in_([False]),
             ScoreRow.segment_id.in_(segments),
         )
-        .order_by(*order)
+        .order_by(ScoreRow.event_time.desc(), ScoreRow.stream_id, ScoreRow.offset)
         .limit(limit)
-        .subquery()
+        .subquery(),
     )
-    same = (ScoreRow.__table__.c[column.name] == column for column in newest.c)
-    statement = _exported(None, None).join(newest, and_(*same)).where(DeploymentRow.name == deployment).order_by(*order)
+    order = newest.event_time.desc(), newest.stream_id, newest.offset
+    statement = _exported(None, None, of=newest).where(DeploymentRow.name == deployment).order_by(*order)
     return [_as_exported(tuple(row)) for row in conn.execute(statement)]
 
 
-def _exported(start: datetime | None, end: datetime | None) -> Select[*tuple[Any, ...]]:
+def _exported(
+    start: datetime | None, end: datetime | None, *, of: type[ScoreRow] = ScoreRow
+) -> Select[*tuple[Any, ...]]:
     statement: Select[*tuple[Any, ...]] = (
         select(
             DeploymentRow.name,
             StreamRow.topic,
             StreamRow.topic_id,
             StreamRow.partition,
-            ScoreRow.offset,
-            ScoreRow.event_time,
-            ScoreRow.id,
+            of.offset,
+            of.event_time,
+            of.id,
             SegmentRow.name,
-            ScoreRow.label,
-            ScoreRow.class_index,
-            ScoreRow.energy,
-            ScoreRow.score,
-            ScoreRow.msp,
-            ScoreRow.is_ood,
-            ScoreRow.value_sha256,
+            of.label,
+            of.class_index,
+            of.energy,
+            of.score,
+            of.msp,
+            of.is_ood,
+            of.value_sha256,
             ReferenceRow.model_id,
             ReferenceRow.name,
         )
-        .select_from(ScoreRow)
-        .join(StreamRow, StreamRow.id == ScoreRow.stream_id)
+        .select_from(of)
+        .join(StreamRow, StreamRow.id == of.stream_id)
         .join(DeploymentRow, DeploymentRow.id == StreamRow.deployment_id)
-        .join(SegmentRow, SegmentRow.id == ScoreRow.segment_id)
-        .join(ReferenceRow, ReferenceRow.id == ScoreRow.reference_id)
+        .join(SegmentRow, SegmentRow.id == of.segment_id)
+        .join(ReferenceRow, ReferenceRow.id == of.reference_id)
     )
     if start is not None:
-        statement = statement.where(ScoreRow.event_time >= start)
-    return statement if end is None else statement.where(ScoreRow.event_time < end)
+        statement = statement.where(of.event_time >= start)
+    return statement if end is None else statement.where(of.event_time < end)
 
 
 def _as_exported(values: tuple[Any, ...]) -> ExportedScore:
@@ -219,7 +222,7 @@ def dead_letters(
         statement = statement.where(DeploymentRow.name == deployment)
     if reason is not None:
         statement = statement.where(DeadLetterRow.reason == reason)
-    for row in conn.execution_options(yield_per=10_000).execute(statement):
+    for row in conn.execute(statement, execution_options={"yield_per": 10_000}):
         values: tuple[Any, ...] = tuple(row)
         yield DeadLetterLine(*values)
 
