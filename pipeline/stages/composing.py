@@ -46,7 +46,7 @@ def compose_plainly(_conn: Connection, deployment: Watched, incident: Incident, 
         "value": alert.share,
         "interval": [alert.low, alert.high],
         "n": alert.n,
-        "onset": _iso(incident.onset),
+        "onset": _iso(alert.onset),
         "detail": alert.detail,
     }
 
