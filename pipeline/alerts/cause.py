@@ -138,7 +138,7 @@ def _beyond_lens(found: Signs, *, exposed: bool) -> float:
     """Share of images that show what no lens does.
 
     A lens brings no detail and no colour that was not there. More light brings both in proportion: no detail while
-    contrast falls, and no colour to what is grey. Less light brings noise, which is detail and colour.
+    contrast falls, and no colour to what is grey. Noise, as that of less light, is detail, and brings colour with it.
     """
     moves = found.moves
     contrast, sharpness, colour = moves["contrast"], moves["sharpness"], moves["colourfulness"]
@@ -146,7 +146,7 @@ def _beyond_lens(found: Signs, *, exposed: bool) -> float:
         return max(sharpness.up, colour.up)
     detail = max(0.0, contrast.down - sharpness.down)
     tint = colour.up if colour.before <= _COLOURLESS else 0.0
-    return max(detail, tint) * (1 - moves["brightness"].down)
+    return max(detail, tint) * (1 - sharpness.up) * (1 - moves["brightness"].down)
 
 
 def _pipeline(evidence: Evidence, found: Signs, lens: Cause) -> Cause:

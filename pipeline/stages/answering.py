@@ -193,11 +193,10 @@ class _About:
         return Value("share of images flagged", part.k / part.n, low, high, part.q, part.n, part.n / d)
 
     def _changed(self, windows: Windows) -> list[str]:
-        """The alert's own segment first, then those that changed with it; of all traffic, all that changed."""
+        """The alert's own segment first, then those that changed with it."""
         changed = changed_segments(windows, self.d)
-        if self._segment not in windows.now:
-            return changed
-        return [self._segment, *(name for name in changed if name != self._segment and not self._is_apart(name))]
+        together = [name for name in changed if name != self._segment and not self._is_apart(name)]
+        return [self._segment, *together] if self._segment in windows.now else together or changed
 
     def _is_apart(self, segment: str) -> bool:
         """Whether what is wrong there began at another time: then it is another trouble."""

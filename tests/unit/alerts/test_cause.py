@@ -109,9 +109,11 @@ def test_colour_among_grey_images_comes_from_no_exposure(share: float) -> None:
     assert first(evidence(grey(flags=0.9, brightness=12), before=grey())).kind == "lens"
 
 
-def test_what_gets_dark_may_get_noisy_and_is_still_an_exposure() -> None:
+def test_noise_is_colour_and_detail_and_may_come_with_an_exposure() -> None:
     now = profile(flags=0.9, brightness=3, contrast=4, sharpness=8)
     assert first(evidence(now, before=grey())).kind == "lens"
+    noisy = profile(flags=0.9, brightness=11, sharpness=13)
+    assert first(evidence(noisy, before=grey())).kind == "lens"
 
 
 def test_scores_that_move_below_the_threshold_too_while_images_look_the_same_are_the_pipelines() -> None:
