@@ -85,11 +85,11 @@ def test_an_answer_counts_what_is_stored_since_the_onset_and_before(engine: Engi
     assert told["cause"][0]["kind"] == "new_class"
 
 
-def two_troubles(engine: Engine) -> tuple[Traffic, Incident]:
-    """cam-0 has been troubled from minute 30 to 80, and cam-1 is so from minute 100 on."""
+def two_troubles(engine: Engine, until: int = 80) -> tuple[Traffic, Incident]:
+    """cam-0 has been troubled from minute 30 on, by default to 80, and cam-1 is so from minute 100 on."""
     traffic = Traffic(engine, segments=3)
     for minute in range(130):
-        shares = (0.8 if 30 <= minute < 80 else 0.05, 0.6 if minute >= 100 else 0.05, 0.05)
+        shares = (0.8 if 30 <= minute < until else 0.05, 0.6 if minute >= 100 else 0.05, 0.05)
         parts = [
             part
             for segment, share in enumerate(shares)
@@ -126,6 +126,18 @@ def test_an_event_of_a_later_alert_is_answered_of_that_alert_alone(engine: Engin
     assert headline(told).startswith("d warning: unusual images on cam-1 since 2026-11-24 01:40Z, ")
     assert (whole["segment"], whole["onset"]) == ("cam-0", "2026-11-24T00:30:00Z")
     assert "in 1 of 3 segments: cam-0" in whole["cause"][0]["evidence"]
+
+
+@pytest.mark.parametrize("segment", ["cam-1", ""])
+def test_what_has_gone_on_elsewhere_for_long_is_no_part_of_a_later_cause(engine: Engine, segment: str) -> None:
+    traffic, of = two_troubles(engine, until=130)
+    first, second = of.alerts
+    of = replace(of, alerts=(first, second, replace(second, id=3, segment="")))
+    raised = Event(7, ("fraction", segment), None, LATER, "raise", "ok", "warning", "monitor", "")
+    with reading(engine).connect() as conn:
+        told = COMPOSER(conn, traffic.watched, of, raised)
+    assert {"cam-0", "cam-1"} <= {one.get("segment") for one in told["attribution"]}
+    assert "in 1 of 3 segments: cam-1" in told["cause"][0]["evidence"]
 
 
 def test_the_worst_alert_of_an_incident_answers_by_its_own_onset(engine: Engine) -> None:
