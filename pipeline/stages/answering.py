@@ -217,7 +217,10 @@ class _About:
             rate_before=windows.rate_before,
             rate_now=windows.rate_now,
             d=self.d,
-            silent=any(alert.signal == SILENCE for alert in self.incident.open_alerts),
+            silent=any(
+                alert.signal == SILENCE and abs(alert.onset - self.start) <= _TOGETHER
+                for alert in self.incident.open_alerts
+            ),
             changes=self._model_changes(windows),
             invalid=self.invalid or "",
             marks=self._marks(),

@@ -140,6 +140,17 @@ def test_what_has_gone_on_elsewhere_for_long_is_no_part_of_a_later_cause(engine:
     assert "in 1 of 3 segments: cam-1" in told["cause"][0]["evidence"]
 
 
+def test_images_that_stay_out_much_later_are_no_cause_of_what_was_before(engine: Engine) -> None:
+    traffic, of = two_troubles(engine)
+    silent = alert("silence", "", "error", id=9, reference_id=traffic.reference_id, onset=LATER)
+    of = replace(of, alerts=(*of.alerts, silent))
+    raised = Event(7, ("fraction", "cam-1"), None, LATER, "raise", "ok", "warning", "monitor", "")
+    with reading(engine).connect() as conn:
+        before = COMPOSER(conn, traffic.watched, of, raised)
+        told = COMPOSER(conn, traffic.watched, of, replace(raised, alert=silent.key))
+    assert (before["cause"][0]["kind"], told["cause"][0]["kind"]) == ("new_class", "traffic")
+
+
 def test_the_worst_alert_of_an_incident_answers_by_its_own_onset(engine: Engine) -> None:
     traffic, of = two_troubles(engine)
     first, second = of.alerts
