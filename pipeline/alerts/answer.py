@@ -71,7 +71,7 @@ class Answer:
     names: Names
     incident: Incident
     lead: Alert | None  # the alert that the figures are of
-    window: tuple[datetime, datetime]  # event time, from the onset
+    window: tuple[datetime, datetime]  # event time, from that alert's onset
     levels: tuple[float, float]  # warning, critical
     value: Value | None
     attribution: Attribution | None
@@ -137,7 +137,7 @@ def payload(answer: Answer, event: Event, event_id: int | None = None) -> dict[s
         "critical": answer.levels[1],
         "n": None if value is None else value.n,
         "n_effective": None if value is None else value.n_effective,
-        "onset": _iso(incident.onset),
+        "onset": _iso(answer.window[0]),
         "attribution": _attribution(answer.attribution),
         "attribution_of": None if answer.attribution is None else answer.attribution.of,
         "cause": [
@@ -147,7 +147,7 @@ def payload(answer: Answer, event: Event, event_id: int | None = None) -> dict[s
         "matters": None if answer.matters is None else _matters(answer.matters),
         "trust": _trust(answer.trust),
         "marks": [
-            {"at": _iso(mark.at), "text": mark.text, "who": mark.who, "when": apart(mark.at, incident.onset)}
+            {"at": _iso(mark.at), "text": mark.text, "who": mark.who, "when": apart(mark.at, answer.window[0])}
             for mark in answer.marks
         ],
         "thumbnails": {"unusual": list(answer.unusual), "usual": list(answer.usual)},

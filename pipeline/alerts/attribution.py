@@ -35,7 +35,9 @@ class Share:
     normal: float | None
 
 
-def attribute(parts: Mapping[str, Counted], d: float = 1.0, *, shown: int = _SHOWN) -> tuple[Share, ...]:
+def attribute(
+    parts: Mapping[str, Counted], d: float = 1.0, *, shown: int = _SHOWN, named: str = ""
+) -> tuple[Share, ...]:
     """Whole percents of the excess by part, the largest first; they sum to exactly 100.
 
         x_s = max(0, k_s − q_s·n_s),   percent_s = 100·x_s / Σ x
@@ -43,7 +45,7 @@ def attribute(parts: Mapping[str, Counted], d: float = 1.0, *, shown: int = _SHO
     A part with fewer flags than normal has no share: it explains nothing, and it must not let others explain more
     than all. Parts after the first `shown`, those under 1 %, and, where some part stands out, those that do not (3
     standard deviations, `d` images counting as one) are `other`. Rounded by largest remainders, ties by name; 0 % is
-    left out. Nothing where no part has an excess.
+    left out. Nothing where no part has an excess. The part `named` is never `other`, where it has an excess.
     """
     excess = {name: max(0.0, part.excess) for name, part in parts.items()}
     total = sum(excess.values())
@@ -51,17 +53,19 @@ def attribute(parts: Mapping[str, Counted], d: float = 1.0, *, shown: int = _SHO
         return ()
     order = sorted((name for name in excess if excess[name] > 0), key=lambda name: (-excess[name], name))
     clear = [name for name in order if is_significant(parts[name], d)] or order
-    named = [name for name in clear if name != OTHER and 100 * excess[name] >= _SMALL * total][:shown]
-    rest = sum(excess[name] for name in order if name not in named)
-    amounts = [*(excess[name] for name in named), *([rest] if len(named) < len(order) else [])]
+    listed = [name for name in clear if name not in {OTHER, named} and 100 * excess[name] >= _SMALL * total]
+    asked = [named] if excess.get(named) else []
+    own = sorted([*asked, *listed[: shown - len(asked)]], key=order.index)
+    rest = sum(excess[name] for name in order if name not in own)
+    amounts = [*(excess[name] for name in own), *([rest] if len(own) < len(order) else [])]
     percents = hundred(amounts)
     shares = [
         Share(name, percent, excess[name], parts[name].k / parts[name].n if parts[name].n else None, parts[name].q)
-        for name, percent in zip(named, percents, strict=False)
+        for name, percent in zip(own, percents, strict=False)
     ]
-    if len(amounts) > len(named):
+    if len(amounts) > len(own):
         shares.append(Share(OTHER, percents[-1], rest, None, None))
-    return tuple(one for one in shares if one.percent)
+    return tuple(one for one in shares if one.percent or one.name in asked)
 
 
 def hundred(amounts: Sequence[float]) -> list[int]:

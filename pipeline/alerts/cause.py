@@ -10,7 +10,8 @@ all = share of segments that changed:
     frozen     ramp(r; .1, .6). What repeats explains the rest: the other looks are multiplied by 1 − .8·frozen
     lens       the clearest of: darker; brighter; contrast, sharpness and colour down (fog); sharpness down, more than
                contrast (focus, dirt). Times 1 − moved(size), times 1 − .3·all where there are several segments; less
-               where it is not clear and the scores resemble damage on the reference's card that a pipeline does
+               where it is not clear and the scores resemble damage on the reference's card that a pipeline does; times
+               1 − .7·(share of what moved that shows detail or colour that no lens brings)
     pipeline   the clearest of: other image sizes; scores moved (h) while brightness, contrast and sharpness did not,
                and the images below the threshold moved too; times .6 + .4·all, as what all segments share is no lens;
                more where the scores resemble damage on the card that a pipeline does
@@ -122,9 +123,8 @@ def _lens(evidence: Evidence, found: Signs) -> Cause:
         score *= 1 - 0.6 * found.like[1] * (1 - ramp(most, 0.3, 0.8))
     if evidence.segments > 1:
         score *= 1 - 0.3 * found.everywhere
-    # What is no exposure takes away: a lens brings no detail and no colour that was not there.
-    if not {"darker", "brighter"} & {*what}:
-        score *= 1 - 0.7 * max(sharpness.up, colour.up)
+    beyond = _beyond_lens(found, exposed=bool({"darker", "brighter"} & {*what}))
+    score *= 1 - 0.7 * min(1.0, beyond / most) if most else 1.0
     said = [
         f"the images are {' and '.join(what)}",
         *_moved(found, ("brightness", "contrast", "sharpness", "colourfulness")),
@@ -132,6 +132,21 @@ def _lens(evidence: Evidence, found: Signs) -> Cause:
     if (like := _resembles(found, _LENS_DAMAGE)) is not None:
         said.append(like)
     return Cause("lens", score, (*said, _where(evidence)))
+
+
+def _beyond_lens(found: Signs, *, exposed: bool) -> float:
+    """Share of images that show what no lens does.
+
+    A lens brings no detail and no colour that was not there. More light brings both in proportion: no detail while
+    contrast falls, and no colour to what is grey. Noise, as that of less light, is detail, and brings colour with it.
+    """
+    moves = found.moves
+    contrast, sharpness, colour = moves["contrast"], moves["sharpness"], moves["colourfulness"]
+    if not exposed:
+        return max(sharpness.up, colour.up)
+    detail = max(0.0, contrast.down - sharpness.down)
+    tint = colour.up if colour.before <= _COLOURLESS else 0.0
+    return max(detail, tint) * (1 - sharpness.up) * (1 - moves["brightness"].down)
 
 
 def _pipeline(evidence: Evidence, found: Signs, lens: Cause) -> Cause:

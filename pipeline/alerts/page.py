@@ -70,7 +70,8 @@ def _lines(payload: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _state(payload: Mapping[str, Any]) -> str:
-    state = payload["state"] if payload["handling"] != "resolved" else "resolved"
+    lead = payload["alert"]
+    state = "resolved" if payload["handling"] == "resolved" else lead["state"] if lead else payload["state"]
     provisional = " (provisional)" if payload["provisional"] else ""
     return f"{payload['deployment']} {state}{provisional}"
 

@@ -22,7 +22,7 @@ def composer_of(settings: Settings) -> Composer:
 
 
 def why(settings: Settings, incident_id: int | None) -> dict[str, Any]:
-    """The newest event of an incident, by default of the newest that is open, with what is stored by now.
+    """An incident as its worst alert says, by default the newest that is open, with what is stored by now.
 
     Raises UsageError where there is none.
     """
@@ -32,7 +32,8 @@ def why(settings: Settings, incident_id: int | None) -> dict[str, Any]:
         now = settings.clock.now()
         if event is None:
             event = Event(incident.id, None, None, now, "note", None, None, "oodwatch", "")
-        return payload(composer.answer(conn, deployment, incident, replace(event, at=now)), event, event_id)
+        whole = replace(event, at=now, alert=None)
+        return payload(composer.answer(conn, deployment, incident, whole), event, event_id)
 
 
 def evidence(settings: Settings, incident_id: int | None, *, pictures: bool) -> bytes:

@@ -195,10 +195,10 @@ def _stored(
 
 
 def _newest(incident: Incident, lines: Sequence[EventLine]) -> Event:
+    """Of the whole incident: its worst alert answers."""
     line = lines[-1]
-    alert = None if line.signal is None or line.segment is None else (line.signal, line.segment)
     states = line.from_state, line.to_state
-    return Event(incident.id, alert, None, line.at, "note", *states, line.who, line.why)
+    return Event(incident.id, None, None, line.at, "note", *states, line.who, line.why)
 
 
 def _disk_of(settings: Settings) -> Callable[[], Disk | None]:

@@ -44,6 +44,7 @@ _STALE = timedelta(minutes=5)
 _LEAST_SCORED = 0.999
 _FEW = 100  # effective images
 _MINUTE = timedelta(minutes=1)
+_TOGETHER = timedelta(minutes=15)  # onsets of one trouble in several segments
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +70,12 @@ class Composer:
         return payload(self.answer(conn, deployment, incident, event), event, event_id)
 
     def answer(self, conn: Connection, deployment: Watched, incident: Incident, event: Event) -> Answer:
-        """What is known of an incident as of an event."""
+        """What is known as of an event: of the alert that it tells of; of the incident, what its worst alert says."""
         lead = leading_alert(incident, event)
         reference_id = deployment.reference_id if lead is None or not lead.reference_id else lead.reference_id
         reference = reference_by_key(conn, reference_id)
         version = newest_baseline(conn, deployment.id, reference_id)
-        start, end = _window(conn, deployment, incident, event)
+        start, end = _window(conn, deployment, incident, lead, event)
         about = _About(
             conn,
             deployment,
@@ -116,8 +117,13 @@ class _About:
         """Images that count as one, as accepted traffic says; 1 where none was."""
         if self.baseline is None:
             return 1.0
-        own = self.baseline.of(self.lead.segment) if self.lead is not None and self.lead.segment else None
+        own = self.baseline.of(self._segment) if self._segment else None
         return (own or self.baseline.pooled).d
+
+    @property
+    def _segment(self) -> str:
+        """What the alert is about; empty: all traffic."""
+        return "" if self.lead is None else self.lead.segment
 
     def of_health(self, names: Names, levels: tuple[float, float], url: str | None) -> Answer:
         """Of the pipeline's own troubles nothing is compared."""
@@ -142,14 +148,22 @@ class _About:
         """The window since the onset, held against what was before."""
         segments = segment_names(self.conn, self.deployment.id)
         windows = compare(
-            self.conn, self.deployment.id, self.reference, self.baseline, self.accepted, self.start, self.end, segments
+            self.conn,
+            self.deployment.id,
+            self.reference,
+            self.baseline,
+            self.accepted,
+            self.start,
+            self.end,
+            segments,
+            self._segment,
         )
         value = self._value(windows)
-        changed = changed_segments(windows, self.d)
+        changed = self._changed(windows)
         keys = {name: key for key, name in segments.items()}
         shown = [keys[name] for name in changed[:_PICTURES]] or [keys[name] for name in windows.largest]
-        if self.lead is not None and self.lead.segment in keys:
-            shown = [keys[self.lead.segment]]
+        if self._segment in keys:
+            shown = [keys[self._segment]]
         return Answer(
             names=names,
             incident=self.incident,
@@ -157,7 +171,7 @@ class _About:
             window=(self.start, self.end),
             levels=levels,
             value=value,
-            attribution=shared_out(windows, self.reference.classes, self.d),
+            attribution=shared_out(windows, self.reference.classes, self.d, self._segment),
             causes=rank(self._evidence(windows, changed)),
             matters=self._matters(segments),
             trust=self._trust(value.n_effective),
@@ -172,26 +186,41 @@ class _About:
         if lead is not None and lead.signal in {"rate", SILENCE}:
             now = windows.rate_now
             return Value("images a minute", now, None, None, windows.rate_before, windows.n, windows.n / d)
-        part = windows.parts.get(lead.segment) if lead is not None and lead.segment else windows.all
+        part = windows.parts.get(self._segment) if self._segment else windows.all
         if part is None or not part.n:
             return Value("share of images flagged", None, None, None, windows.all.q, 0, 0)
         low, high = clopper_pearson(part.k / d, part.n / d)
         return Value("share of images flagged", part.k / part.n, low, high, part.q, part.n, part.n / d)
 
+    def _changed(self, windows: Windows) -> list[str]:
+        """The alert's own segment first, then those that changed with it."""
+        changed = changed_segments(windows, self.d)
+        together = [name for name in changed if name != self._segment and not self._is_apart(name)]
+        return [self._segment, *together] if self._segment in windows.now else together or changed
+
+    def _is_apart(self, segment: str) -> bool:
+        """Whether what is wrong there began at another time: then it is another trouble."""
+        of = [alert.onset for alert in self.incident.alerts if alert.segment == segment]
+        return bool(of) and all(abs(onset - self.start) > _TOGETHER for onset in of)
+
     def _evidence(self, windows: Windows, changed: list[str]) -> Evidence:
-        before, now = windows.profiles(changed)
+        looked_at = [self._segment] if self._segment in windows.now else changed
+        before, now = windows.profiles(looked_at)
         return Evidence(
             onset=self.start,
             before=before,
             now=now,
-            normal=windows.normal_of(changed),
+            normal=windows.normal_of(looked_at),
             segments=sum(part.n > 0 for part in windows.parts.values()),
             changed=changed,
             classes=self.reference.classes,
             rate_before=windows.rate_before,
             rate_now=windows.rate_now,
             d=self.d,
-            silent=any(alert.signal == SILENCE for alert in self.incident.open_alerts),
+            silent=any(
+                alert.signal == SILENCE and abs(alert.onset - self.start) <= _TOGETHER
+                for alert in self.incident.open_alerts
+            ),
             changes=self._model_changes(windows),
             invalid=self.invalid or "",
             marks=self._marks(),
@@ -271,13 +300,16 @@ class _About:
         return Trust(age_s, now.waiting, ratio, n_effective, tuple(doubts))
 
 
-def _window(conn: Connection, deployment: Watched, incident: Incident, event: Event) -> tuple[datetime, datetime]:
-    """From the onset to where evaluation stands, or stood when the incident ended; a minute at least."""
+def _window(
+    conn: Connection, deployment: Watched, incident: Incident, lead: Alert | None, event: Event
+) -> tuple[datetime, datetime]:
+    """From the alert's onset to where evaluation stands, or stood when the alert ended; a minute at least."""
     position = read_position(conn, deployment.id)
-    until = event.at if incident.resolved_at is None else incident.resolved_at
+    onset, ended = (incident.onset, incident.resolved_at) if lead is None else (lead.onset, lead.resolved_at)
+    until = event.at if ended is None else ended
     if position is not None and position.evaluated_until is not None:
         until = min(until, position.evaluated_until)
-    return incident.onset, max(until, incident.onset + _MINUTE)
+    return onset, max(until, onset + _MINUTE)
 
 
 def _accepted_share(conn: Connection, deployment_id: int, reference_id: int, version: int | None) -> float | None:

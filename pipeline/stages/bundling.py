@@ -72,7 +72,8 @@ def gather(conn: Connection, composer: Composer, incident_id: int | None, *, now
     event = event or Event(told.id, None, None, now, "note", None, None, "oodwatch", "")
     event = replace(event, at=now, alert=None)  # of the worst alert, and not of the newest
     answer = composer.answer(conn, deployment, told, event)
-    onset, end = answer.window
+    since, end = answer.window
+    onset = min(told.onset, since)
     start = onset - max(end - onset, _LEAST_AROUND)
     names = segment_names(conn, deployment.id)
     keys = {name: key for key, name in names.items()}
@@ -110,8 +111,8 @@ def gather(conn: Connection, composer: Composer, incident_id: int | None, *, now
         names=names,
         reference=reference_by_key(conn, reference_id),
         pictures=pictures,
-        unusual=samples((onset, end), flagged=True),
-        usual=samples((start, onset), flagged=False) or samples((onset, end), flagged=False),
+        unusual=samples((since, end), flagged=True),
+        usual=samples((start, since), flagged=False) or samples((since, end), flagged=False),
     )
 
 

@@ -78,8 +78,12 @@ def compare(
     onset: datetime,
     end: datetime,
     names: Mapping[int, str],
+    segment: str = "",
 ) -> Windows:
-    """What is stored of both windows. `accepted` is the flagged share that a person called normal, if one did."""
+    """What is stored of both windows; `segment`, where one is named, is always looked at closely.
+
+    `accepted` is the flagged share that a person called normal, if one did.
+    """
     assert reference.id is not None
     made = made_levels(conn, deployment_id)
     for hours in _BACK_HOURS:
@@ -95,7 +99,7 @@ def compare(
     pooled = mine_before.get(POOLED, SegmentSums(0, 0, 0))
     q_all = normal_share(pooled.flags, pooled.n, reference.target_fpr) if accepted is None else accepted
     parts = _parts(mine_before, mine_now, q_all, names, baseline, onset)
-    close = _closely(parts, names)
+    close = _closely(parts, names, segment)
     contents_now = merged_ticks(conn, deployment_id, reference.id, [POOLED, *close], since)
     contents_before = {
         key: merged_ticks(conn, deployment_id, key, [POOLED, *close], earlier) for key in sorted(sums_before)
@@ -137,22 +141,29 @@ def changed_segments(windows: Windows, d: float) -> list[str]:
     return sorted(changed, key=lambda name: (-windows.parts[name].excess, name))
 
 
-def shared_out(windows: Windows, classes: Sequence[str], d: float) -> Attribution:
+def shared_out(windows: Windows, classes: Sequence[str], d: float, segment: str = "") -> Attribution:
     """The excess of flagged images by segment and class.
 
-    Where flags are no more than chance, images that repeat, and else images whose scores moved, by segment.
+    Where flags are no more than chance, images that repeat, and else images whose scores moved, by segment. With a
+    `segment`, what it stands out by comes first, and it is named.
     """
-    if is_significant(windows.all, d) or any(is_significant(part, d) for part in windows.parts.values()):
-        by_class = _classes(windows, classes)
-        return Attribution("flagged images above normal", attribute(windows.parts, d), attribute(by_class, d))
+    flagged = {name for name, part in windows.parts.items() if is_significant(part, d)}
     repeats = {name: _repeats(windows, name) for name in windows.now}
-    if any(part.excess > _REPEATS * part.n for part in repeats.values()):
-        return Attribution("images that repeat the one before", attribute(repeats, d), ())
+    repeating = {name for name, part in repeats.items() if part.excess > _REPEATS * part.n}
     apart = {name: distance(windows.before[name].histogram, now.histogram, d) for name, now in windows.now.items()}
     moved = {
         name: Counted(now.n, now.n * apart[name], 0.0) for name, now in windows.now.items() if apart[name] > _SCORES
     }
-    return Attribution("images whose scores moved", attribute(moved, d), ())
+    by_flags = bool(flagged) or is_significant(windows.all, d)
+    if segment not in flagged and segment in {*repeating, *moved}:
+        by_flags = False
+        repeating &= {segment}
+    if by_flags:
+        of_classes = attribute(_classes(windows, classes), d)
+        return Attribution("flagged images above normal", attribute(windows.parts, d, named=segment), of_classes)
+    if repeating:
+        return Attribution("images that repeat the one before", attribute(repeats, d, named=segment), ())
+    return Attribution("images whose scores moved", attribute(moved, d, named=segment), ())
 
 
 def _has_changed(windows: Windows, name: str, d: float) -> bool:
@@ -205,10 +216,10 @@ def _parts(
     return parts
 
 
-def _closely(parts: Mapping[str, Counted], names: Mapping[int, str]) -> list[int]:
-    """Keys of the segments that are looked at: those with the largest excess, then with most images."""
+def _closely(parts: Mapping[str, Counted], names: Mapping[int, str], first: str) -> list[int]:
+    """Keys of the segments that are looked at: `first`, those with the largest excess, then with most images."""
     keys = {name: key for key, name in names.items()}
-    order = sorted(parts, key=lambda name: (-max(parts[name].excess, 0.0), -parts[name].n, name))
+    order = sorted(parts, key=lambda name: (name != first, -max(parts[name].excess, 0.0), -parts[name].n, name))
     return sorted(keys[name] for name in order[:_CLOSELY])
 
 

@@ -5,14 +5,15 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from pipeline.alerts.answer import leading_alert
 from pipeline.alerts.incident import Event, Incident, severity
 from pipeline.storage.monitoring import Watched
 
 
 def compose_plainly(_conn: Connection, deployment: Watched, incident: Incident, event: Event) -> dict[str, Any]:
     """The payload of an event; the incident as it is right after it."""
-    spoken = [alert for alert in incident.alerts if alert.key == event.alert] or list(incident.alerts)
-    alert = max(spoken, key=lambda one: one.updated_at)
+    alert = leading_alert(incident, event)
+    assert alert is not None, "an incident has alerts"
     fingerprint = f"oodwatch/{deployment.name}/{incident.id}"
     return {
         "version": 1,
@@ -46,7 +47,7 @@ def compose_plainly(_conn: Connection, deployment: Watched, incident: Incident, 
         "value": alert.share,
         "interval": [alert.low, alert.high],
         "n": alert.n,
-        "onset": _iso(incident.onset),
+        "onset": _iso(alert.onset),
         "detail": alert.detail,
     }
 

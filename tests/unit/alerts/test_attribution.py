@@ -56,3 +56,12 @@ def test_bursts_count_for_less() -> None:
     part = Counted(1000, 85, 0.05)
     assert is_significant(part, d=1)
     assert not is_significant(part, d=4)
+
+
+def test_the_part_that_is_asked_about_is_named_however_small() -> None:
+    parts = {"gate": Counted(10_000, 8_000, 0.05), "hall": Counted(500, 45, 0.05), "press": Counted(500, 40, 0.05)}
+    assert [share.name for share in attribute(parts)] == ["gate"]
+    named = attribute(parts, named="hall")
+    assert [(share.name, share.excess) for share in named] == [("gate", 7500), ("hall", 20)]
+    assert [share.name for share in attribute(parts, shown=1, named="hall")] == ["hall", OTHER]
+    assert attribute(parts, named="dock") == attribute(parts)

@@ -1,5 +1,6 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 import pytest
@@ -84,6 +85,35 @@ def test_flags_beside_images_that_are_as_before_are_new_content() -> None:
     cause = first(evidence(profile(flags=0.4)))
     assert (cause.kind, cause.score) == ("new_class", 1.0)
     assert cause.evidence[0] == "40.0% of the images are flagged as unusual; normally 5.0%"
+
+
+def grey(**looks: Any) -> Profile:
+    """Images without any colour."""
+    found = profile(**looks)
+    found.properties[PROPERTIES.index("colourfulness")] = np.eye(PROPERTY_BINS)[0] * found.n
+    return found
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 1.0])
+def test_brighter_images_of_less_contrast_and_as_much_detail_are_new_content(share: float) -> None:
+    others, strange = profile(int(N * (1 - share)), flags=0.05), profile(int(N * share), brightness=12, contrast=4)
+    now = replace(others + strange, flags=0.05 * others.n + 0.9 * strange.n)
+    assert first(evidence(now)).kind == "new_class"
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 1.0])
+def test_colour_among_grey_images_comes_from_no_exposure(share: float) -> None:
+    others, strange = grey(n=int(N * (1 - share))), profile(int(N * share), brightness=12)
+    now = replace(others + strange, flags=0.05 * others.n + 0.9 * strange.n)
+    assert first(evidence(now, before=grey())).kind == "new_class"
+    assert first(evidence(grey(flags=0.9, brightness=12), before=grey())).kind == "lens"
+
+
+def test_noise_is_colour_and_detail_and_may_come_with_an_exposure() -> None:
+    now = profile(flags=0.9, brightness=3, contrast=4, sharpness=8)
+    assert first(evidence(now, before=grey())).kind == "lens"
+    noisy = profile(flags=0.9, brightness=11, sharpness=13)
+    assert first(evidence(noisy, before=grey())).kind == "lens"
 
 
 def test_scores_that_move_below_the_threshold_too_while_images_look_the_same_are_the_pipelines() -> None:
