@@ -91,9 +91,15 @@ def test_the_quiet_hours_are_looked_at_accepted_with_name_and_reason_and_revoked
     for figure in ("dispersion D", "clumping φ", "classes, most frequent", "images a minute, at most"):
         assert figure in said
     assert "car 4" in said
+    assert "in place of baseline 1, which pages, all that is raised would be provisional" in said
     assert stored(url) == [(1, "dana", "two weeks without an incident", None)]
     button(at, "Accept as baseline 2")
     assert [toast.value for toast in at.toast] == ["Say why this traffic is normal, for those who come later."]
+    at.text_input(key="normal-why").set_value("a quiet night")
+    button(at, "Accept as baseline 2")
+    assert "Say that it is to count all the same" in at.toast[0].value
+    assert len(stored(url)) == 1
+    at.checkbox(key="normal-force").set_value(True)
     at.text_input(key="normal-why").set_value("a quiet night")
     button(at, "Accept as baseline 2")
     assert stored(url)[1:] == [(2, "robin", "a quiet night", None)]
@@ -114,7 +120,7 @@ def test_a_window_in_which_something_was_raised_is_accepted_only_when_somebody_s
     assert "Alarms in the window, 3 in all" in said
     at.text_input(key="normal-why").set_value("fog is normal")
     button(at, "Accept as baseline 2")
-    assert "Say that this is normal all the same" in at.toast[0].value
+    assert "Say that it is to count all the same" in at.toast[0].value
     assert len(stored(url)) == 1
     at.checkbox(key="normal-force").set_value(True)
     at.text_input(key="normal-why").set_value("fog is normal")
