@@ -107,12 +107,12 @@ def start_from(text: str) -> StartAt:
     return first_at
 
 
-def parse_time(flag: str, text: str) -> datetime:
-    """An ISO 8601 time with its offset from UTC."""
+def parse_time(flag: str, text: str, *, else_as: str = "") -> datetime:
+    """An ISO 8601 time with its offset from UTC; `else_as` is named as what would do, too."""
     try:
         at = datetime.fromisoformat(text)
     except ValueError as error:
-        raise UsageError(f"{flag} {text!r}: write an ISO time, as 2026-11-24T03:00:00Z") from error
+        raise UsageError(f"{flag} {text!r}: write {else_as}an ISO time, as 2026-11-24T03:00:00Z") from error
     if at.tzinfo is None:
         raise UsageError(f"{flag} {text!r}: has no time zone; for UTC write {text}Z")
     return at
