@@ -504,7 +504,7 @@ def acceptable(key: str, deployment_id: int, reference_id: int) -> Window | None
 
 @st.cache_data(ttl=_FRESH_S, show_spinner=False)
 def newest_dead_letters(key: str, name: str, limit: int) -> list[DeadLetterLine]:
-    """Some dead letters of a deployment."""
+    """The newest dead letters of a deployment."""
     with connected() as conn:
         return list(dead_letters(conn, deployment=name, limit=limit))
 

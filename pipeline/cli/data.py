@@ -164,7 +164,7 @@ def dead_letters(
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many.")] = None,
     as_json: Json = False,
 ) -> None:
-    """List records that could not be scored, and why. Their bytes stay in the log at these coordinates.
+    """List records that could not be scored, newest first, and why. Their bytes stay in the log at these coordinates.
 
     Example: oodwatch dead-letters --reason checksum
     """
