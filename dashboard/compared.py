@@ -108,7 +108,7 @@ def _comparison(scene: Scene, other: Window, before: RollUp, now: RollUp) -> Com
         data.totals(*own, *window, stands.deployment.reference_id, scene.without) for window in (other, page.window)
     )
     nothing = Totals(0, 0)
-    segments = {name: (past.get(key, nothing), present.get(key, nothing)) for key, name in stands.segments.items()}
+    segments = {name: (past.get(key, nothing), present.get(key, nothing)) for key, name in stands.listed.items()}
 
     def dispersion(segment: str | None) -> float:
         name = segment or scene.segment
