@@ -173,7 +173,7 @@ def _pictures(scene: Scene, window: Window, where: str | None) -> list[Thumb]:
 
 
 def _words(page: Page, window: Window) -> str:
-    return f"{page.clock.long(window.start)} to {page.clock.short(window.end, page.now)}"
+    return page.clock.span(*window)
 
 
 def _downloads(scene: Scene, found: Comparison) -> None:
