@@ -118,5 +118,11 @@ def parse_time(flag: str, text: str, *, else_as: str = "") -> datetime:
     return at
 
 
+def check_window(start: datetime | None, end: datetime | None) -> None:
+    """Raises UsageError for a window that ends before it begins; None: it is open there."""
+    if start is not None and end is not None and not start < end:
+        raise UsageError(f"--from {start.isoformat()} must lie before --to {end.isoformat()}")
+
+
 def _is_kafka(url: str) -> bool:
     return url.startswith("kafka:")
