@@ -342,7 +342,7 @@ def test_any_two_windows_are_compared_and_the_link_says_which(url: str, serve: A
     first = said[said.index("what</th>") :]
     first = first[first.index("<tbody>") : first.index("</tr>", first.index("<tbody>"))]
     assert f"<td>unusual images</td><td>{FOGGY}</td>" in first
-    assert f"2026-11-23 22:49 UTC to 23 Nov 23:49, {FOGGY}; unusual ones framed" in said
+    assert f"2026-11-23 22:49 UTC to 23:49, {FOGGY}; unusual ones framed" in said
     assert [one.proto.label for one in at.get("download_button")][:2] == ["Save as one page", "Save as JSON"]
     at.selectbox(key="against").set_value("the same hours a day earlier").run()
     assert at.query_params["against"] == "day"
