@@ -1,4 +1,4 @@
-"""Work that takes longer than a page may: in a thread, bounded in time, one at a time for the whole server."""
+"""Work that takes longer than a page may: in threads, bounded in time, one after the other for the whole server."""
 
 import logging
 import threading
@@ -12,6 +12,7 @@ from pipeline.errors import OodwatchError, RefusedError
 logger = logging.getLogger(__name__)
 
 _KEPT = 8  # results
+_MOST = 4  # that run or wait
 
 
 class TimeIsUp(Exception):
@@ -48,6 +49,7 @@ class Desk:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
+        self._turn = threading.Lock()  # held by who runs
         self._works: dict[Hashable, Work] = {}
 
     def of(self, what: Hashable) -> Work | None:
@@ -55,20 +57,31 @@ class Desk:
         return self._works.get(what)
 
     def begin(self, what: Hashable, do: Callable[[Watch], Any], *, limit_s: float) -> None:
-        """Begin it anew. Raises RefusedError while other work runs."""
-        with self._lock:
-            if any(not work.done for work in self._works.values()):
-                raise RefusedError("another calculation runs on this server; wait until it has ended")
-            self._works.pop(what, None)
-            for old in list(self._works)[: max(0, len(self._works) - _KEPT + 1)]:
-                del self._works[old]
-            work = self._works[what] = Work()
-        watch = Watch(work, self._clock() + limit_s, self._clock)
-        threading.Thread(target=self._run, args=(work, do, watch, limit_s), daemon=True).start()
+        """Begin it anew, after what others have begun; what runs or waits already goes on.
 
-    def _run(self, work: Work, do: Callable[[Watch], Any], watch: Watch, limit_s: float) -> None:
+        Raises RefusedError where many wait.
+        """
+        with self._lock:
+            busy = [key for key, work in self._works.items() if not work.done]
+            if what in busy:
+                return
+            if len(busy) >= _MOST:
+                raise RefusedError(f"{len(busy)} calculations run or wait on this server; try again when one has ended")
+            self._works.pop(what, None)
+            done = [key for key, work in self._works.items() if work.done]
+            for old in done[: max(0, len(self._works) - _KEPT + 1)]:
+                del self._works[old]
+            work = self._works[what] = Work(doing="another calculation runs first" if busy else "")
+        threading.Thread(target=self._run, args=(work, do, limit_s), daemon=True).start()
+
+    def _run(self, work: Work, do: Callable[[Watch], Any], limit_s: float) -> None:
+        with self._turn:
+            self._do(work, do, limit_s)
+
+    def _do(self, work: Work, do: Callable[[Watch], Any], limit_s: float) -> None:
+        work.doing = ""
         try:
-            work.result = do(watch)
+            work.result = do(Watch(work, self._clock() + limit_s, self._clock))
         except TimeIsUp:
             work.failed = f"it was ended after {limit_s:g} s; choose less"
         except OodwatchError as error:

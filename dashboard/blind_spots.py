@@ -1,8 +1,9 @@
 """The blind-spot card: what the detector will find of a change, how soon, and what it cannot see."""
 
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from html import escape
+from typing import NamedTuple
 
 import numpy as np
 import streamlit as st
@@ -11,7 +12,7 @@ from dashboard import data, frame, markup
 from dashboard.background import DESK, Watch
 from dashboard.board import board
 from dashboard.scene import Scene, baseline_of
-from dashboard.times import percent
+from dashboard.times import ago, percent
 from pipeline.errors import OodwatchError
 from pipeline.records import Card, Reference
 from pipeline.scoring.card import sight
@@ -25,14 +26,30 @@ _LIMIT_S = 120.0
 _SEEN = {"flagged": "seen", "histogram": "seen by the histogram alone", "blind": "not seen", "false_alarms": "no harm"}
 
 
+class Traffic(NamedTuple):
+    """What a calculation is for."""
+
+    rate: float  # images a minute, to two digits
+    segments: int
+    d: float | None  # so many images count as one, where that is known
+
+
+class Answer(NamedTuple):
+    """What was calculated, for which traffic and when; it stands while traffic moves on."""
+
+    found: tuple[Found, ...]
+    traffic: Traffic
+    at: datetime
+
+
 def card(scene: Scene, reference: Reference) -> None:
     """From what calibration measured; minutes only where somebody has had them calculated."""
     st.html(markup.heading("Blind spots", "its own images, damaged: which of that would be found, and how soon"))
     key = _key(scene, reference)
     work = None if key is None else DESK.of(key)
-    found: Sequence[Found] = work.result if work is not None and work.done and work.failed is None else ()
-    _damages(reference, found)
-    _soon(scene, reference, found)
+    answer: Answer | None = work.result if work is not None and work.done and work.failed is None else None
+    _damages(reference, () if answer is None else answer.found)
+    _soon(scene, reference, answer)
 
 
 def pace() -> float | None:
@@ -78,7 +95,7 @@ def _said(words: str | None, *, is_first: bool) -> str:
     return f'<span class="alarm">{words}</span>' if words == _SEEN["blind"] else words
 
 
-def _soon(scene: Scene, reference: Reference, found: Sequence[Found]) -> None:
+def _soon(scene: Scene, reference: Reference, answer: Answer | None) -> None:
     key = _key(scene, reference)
     st.html(markup.heading("How soon?", "the detector itself on simulated traffic like that of the last day"))
     if key is None:
@@ -95,24 +112,27 @@ def _soon(scene: Scene, reference: Reference, found: Sequence[Found]) -> None:
         st.rerun()  # back to the page's own pace
     if work is not None and work.failed is not None:
         st.html(markup.note(f"Not calculated: {work.failed}", doubt=True))
-    if found:
-        _table(scene, found)
-        return
-    st.html(markup.note("Not calculated for this traffic: it takes about half a minute, two at most."))
-    if st.button("Calculate how soon", key="calculate-power"):
+    if answer is None:
+        st.html(markup.note("Not calculated yet: it takes about half a minute, two at most."))
+    else:
+        _table(scene, answer)
+    if st.button("Calculate how soon" if answer is None else "Calculate again", key="calculate-power"):
         _begin(scene, reference, key)
 
 
-def _table(scene: Scene, found: Sequence[Found]) -> None:
-    shares = [one for one in found if one.change.endswith(" flagged")]
+def _table(scene: Scene, answer: Answer) -> None:
+    shares = [one for one in answer.found if one.change.endswith(" flagged")]
     rows = [(escape(one.change), escape(one.where), _minutes(one)) for one in shares]
     st.html(markup.table(("unusual images", "where", "found in"), rows, numbers=(2,)))
-    rate, segments, d = _traffic(scene)
+    traffic, age = answer.traffic, ago(scene.page.now - answer.at)
+    rate, segments, d = traffic
+    differs = "; traffic has changed since" if traffic != _traffic(scene) else ""
     counted = "images are taken as independent: no baseline says how they clump" if d is None else f"D = {d:.2g}"
     st.html(
         markup.heading(
             "",
-            f"half of them by then, 95 % by the second figure; {rate:,.3g} images/min, {segments} segments, {counted}",
+            f"half of them by then, 95 % by the second figure; {rate:,.3g} images/min, {segments} segments, {counted};"
+            f" calculated {age} ago{differs}",
         )
     )
 
@@ -126,32 +146,32 @@ def _minutes(one: Found) -> str:
     return f"{one.median_minutes:,.0f} to {most} min"
 
 
-def _traffic(scene: Scene) -> tuple[float, int, float | None]:
+def _traffic(scene: Scene) -> Traffic:
     """Images a minute to two digits, segments, and how many images count as one, if that is known."""
     page, stands = scene.page, scene.stands
     counted = data.totals(page.key, stands.deployment.id, page.now - _DAY, page.now)
     rate = counted[POOLED].n / (_DAY / timedelta(minutes=1)) if POOLED in counted else 0.0
     known = baseline_of(page, stands)
     present = sum(key != POOLED and one.n > 0 for key, one in counted.items())
-    return float(f"{rate:.1e}"), max(1, present), None if known is None else known.pooled.d
+    return Traffic(float(f"{rate:.1e}"), max(1, present), None if known is None else known.pooled.d)
 
 
 def _key(scene: Scene, reference: Reference) -> tuple[object, ...] | None:
-    rate, segments, d = _traffic(scene)
-    if rate < 1 / 60 or reference.n < NO_ALERTS_BELOW:
+    if _traffic(scene).rate < 1 / 60 or reference.n < NO_ALERTS_BELOW:
         return None
-    return "power", scene.page.key, reference.id, rate, segments, d
+    return "power", scene.page.key, scene.stands.deployment.id, reference.id, scene.stands.baseline
 
 
 def _begin(scene: Scene, reference: Reference, key: tuple[object, ...]) -> None:
-    rate, segments, d = _traffic(scene)
+    rate, segments, d = now = _traffic(scene)
+    at = scene.page.now
     thresholds, budget = Thresholds(*board().levels), Budget(minutes=board().budget_days * MINUTES_PER_DAY)
     traffic = traffic_of(rate / (d or 1.0), segments)
     question = Question(traffic, reference.n, reference.target_fpr, budget, thresholds)
     kinds = _kinds(reference.card, reference.score_name)
 
-    def simulate(watch: Watch) -> list[Found]:
-        return list(_simulated(question, kinds, watch))
+    def simulate(watch: Watch) -> Answer:
+        return Answer(tuple(_simulated(question, kinds, watch)), now, at)
 
     try:
         DESK.begin(key, simulate, limit_s=_LIMIT_S)

@@ -108,7 +108,7 @@ def _comparison(scene: Scene, other: Window, before: RollUp, now: RollUp) -> Com
         data.totals(*own, *window, stands.deployment.reference_id, scene.without) for window in (other, page.window)
     )
     nothing = Totals(0, 0)
-    segments = {name: (past.get(key, nothing), present.get(key, nothing)) for key, name in stands.segments.items()}
+    segments = {name: (past.get(key, nothing), present.get(key, nothing)) for key, name in stands.listed.items()}
 
     def dispersion(segment: str | None) -> float:
         name = segment or scene.segment
@@ -173,7 +173,7 @@ def _pictures(scene: Scene, window: Window, where: str | None) -> list[Thumb]:
 
 
 def _words(page: Page, window: Window) -> str:
-    return f"{page.clock.long(window.start)} to {page.clock.short(window.end, page.now)}"
+    return page.clock.span(*window)
 
 
 def _downloads(scene: Scene, found: Comparison) -> None:

@@ -87,7 +87,7 @@ from pipeline.storage.scores import DeadLetterLine, ExportedScore, dead_letters,
 from pipeline.storage.series import Bucket, Totals, oldest_ticks, read_buckets, read_sums, read_totals, spans_of
 from pipeline.storage.streams import LedgerLine, ledger
 from pipeline.storage.support_series import SupportSum, support_by_segment, support_over_time
-from pipeline.storage.ticks import segment_names
+from pipeline.storage.ticks import counted_segment_names, segment_names
 
 _FRESH_S = 5
 _STANDING_S = 60  # what changes by people's hands alone
@@ -123,6 +123,7 @@ class Standing:
     deployment: Watched
     references: tuple[int, ...]  # all that are stored
     segments: dict[int, str]
+    listed: dict[int, str]  # of them those that were ever counted
     oldest: dict[int, datetime]  # where each level of ticks begins
     made_until: dict[int, datetime]
     newest_image: datetime | None
@@ -195,6 +196,7 @@ def standing(key: str, name: str, *, budget_days: float) -> Standing:
             deployment=deployment,
             references=tuple(reference_names(conn)),
             segments=segment_names(conn, deployment.id),
+            listed=counted_segment_names(conn, deployment.id),
             oldest=oldest_ticks(conn, deployment.id),
             made_until=made_levels(conn, deployment.id),
             newest_image=max((at for at in newest if at is not None), default=None),
@@ -524,7 +526,7 @@ def acceptable(key: str, deployment_id: int, reference_id: int) -> Window | None
 
 @st.cache_data(ttl=_FRESH_S, show_spinner=False)
 def newest_dead_letters(key: str, name: str, limit: int) -> list[DeadLetterLine]:
-    """Some dead letters of a deployment."""
+    """The newest dead letters of a deployment."""
     with connected() as conn:
         return list(dead_letters(conn, deployment=name, limit=limit))
 
@@ -627,8 +629,10 @@ def home_of_incident(key: str, incident_id: int) -> str | None:
 
 @st.cache_data(ttl=_FRESH_S, show_spinner=False)
 def names_of_segments(key: str, name: str) -> list[str]:
-    """Segments of a deployment, by name."""
+    """Segments of a deployment that were ever counted, by name."""
     with connected() as conn:
         return [
-            name for one in watched_deployments(conn, name) for name in sorted(segment_names(conn, one.id).values())
+            name
+            for one in watched_deployments(conn, name)
+            for name in sorted(counted_segment_names(conn, one.id).values())
         ]

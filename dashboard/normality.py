@@ -140,7 +140,7 @@ def _shown(page: Page, stands: Standing, proposal: Proposal, preparing: Preparin
     told = [f"{line.days} whole days, {line.summary['images']:,} images, {percent(line.summary['share'])} flagged"]
     told += proposal.notes
     st.html(markup.heading(f"{_length(Window(line.window_start, line.window_end))} as normal", "; ".join(told)))
-    for text in (*line.summary["provisional"], *([proposal.raised] if proposal.raised else ())):
+    for text in (*line.summary["provisional"], *proposal.against):
         st.html(markup.note(text[0].upper() + text[1:] + ".", doubt=True))
     left, right = st.columns(2)
     present = None
@@ -182,8 +182,8 @@ def _accept(proposal: Proposal, preparing: Preparing) -> None:
     why_not = why_not_decide()
     with st.form("accept-normal", border=False):
         st.text_input("Why this is normal", key="normal-why", disabled=why_not is not None)
-        if proposal.raised:
-            st.checkbox("It is normal although something was raised in it", key="normal-force")
+        if proposal.against:
+            st.checkbox("It is to count all the same", key="normal-force")
         st.form_submit_button(
             f"Accept as baseline {proposal.line.version}",
             disabled=why_not is not None,

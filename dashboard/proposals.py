@@ -24,7 +24,7 @@ class Proposal:
     reference_id: int
     line: BaselineLine  # as it would be listed, but for who and why
     baseline: Baseline
-    raised: str  # alarms within its window, in words; empty where there is none
+    against: tuple[str, ...]  # alarms within its window, and that nothing would page, in words
     notes: tuple[str, ...]
     judged: Window  # stored minutes that were judged anew with it
     until: datetime  # before the end where time was up

@@ -129,7 +129,7 @@ def shares_of(
     now = data.totals(*own, since, until, without=without)
     before = data.totals(*own, since - PAST, since, without=without)
     floor = data.reference(page.key, stands.deployment.reference_id).target_fpr
-    names = {key: name for key, name in stands.segments.items() if key not in without}
+    names = {key: name for key, name in stands.listed.items() if key not in without}
     return facts.excess(now, before, names, floor)
 
 

@@ -65,6 +65,8 @@ class Place:
             raise UsageError(
                 "dashboard.user_header and dashboard.oidc: either a proxy in front signs people in, or here"
             )
+        if self.proxy is not None and self.proxy.secret is not None:
+            _check_secret("proxy_secret_file", self.proxy.secret)
         if self.provider is not None:
             _check_provider(self.provider, insecure=self.insecure)
         elif is_loopback(self.address) or self.insecure:
@@ -103,10 +105,14 @@ def _check_provider(provider: Provider, *, insecure: bool) -> None:
             f"dashboard.oidc.redirect_uri = {provider.redirect_uri!r}: without https whoever listens takes a user's"
             " place; put TLS before it, or add --insecure"
         )
-    if len(provider.cookie_secret) < _SECRET_CHARACTERS:
+    _check_secret("oidc.cookie_secret_file", provider.cookie_secret)
+
+
+def _check_secret(setting: str, secret: str) -> None:
+    if len(secret) < _SECRET_CHARACTERS:
         raise UsageError(
-            f"dashboard.oidc.cookie_secret_file: {len(provider.cookie_secret)} characters can be guessed; write at"
-            f" least {_SECRET_CHARACTERS} random ones into it"
+            f"dashboard.{setting}: {len(secret)} characters can be guessed; write at least {_SECRET_CHARACTERS} random"
+            " ones into it"
         )
     if find_spec("authlib") is None:
         raise UsageError("signing in here takes Authlib, which is not installed; run `pip install authlib`")

@@ -25,6 +25,10 @@ class Clock:
         """Date and time with the zone."""
         return f"{at.astimezone(self.zone):%Y-%m-%d %H:%M} {self.name}"
 
+    def span(self, start: datetime, end: datetime) -> str:
+        """From when to when; the end with its date where that is not the start's."""
+        return f"{self.long(start)} to {self.short(end, start)}"
+
     def exact(self, at: datetime) -> str:
         """The time of day to the second."""
         return f"{at.astimezone(self.zone):%H:%M:%S}"

@@ -471,7 +471,8 @@ TEMPLATE = """\
 # url = "https://hooks.example.com/oodwatch"   # webhook; alertmanager: http://alertmanager:9093; an Apprise address
 # url_file = "/run/secrets/hook"           # instead of url, for it may hold a key
 # min_state = "warning"       # from which state on it is told: shift, warning, critical
-# events = "pages"            # all: also what only informs
+# events = "pages"            # what begins, gets worse, ends; pagerduty, webhook and stdout hear also that somebody
+#                             # takes care or silences. all: also what only informs
 # digest = false              # true: it is told of each day, see alerts.digest
 # timeout_seconds = 10
 
@@ -497,7 +498,7 @@ TEMPLATE = """\
 # listen = "127.0.0.1:9108"   # /livez, /readyz, /metrics, /version; 0.0.0.0:9108 for other machines, or "off"
 
 [dashboard]
-# address = "127.0.0.1"       # other machines reach it only with user_header, or with insecure = true
+# address = "127.0.0.1"       # other machines reach it only with user_header, [dashboard.oidc], or insecure = true
 # port = 8501
 # hosts = ["watch.example.org"]              # names that browsers may ask for, besides this machine's own
 # user_header = "X-Forwarded-Email"          # a proxy in front signs people in and names them in it

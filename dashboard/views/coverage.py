@@ -126,7 +126,7 @@ def _headline(scene: Scene, found: _Found) -> str:
 
 def _said(scene: Scene, found: _Found) -> str:
     page = scene.page
-    when = f"{page.clock.long(found.window.start)} to {page.clock.short(found.window.end, page.now)}"
+    when = page.clock.span(*found.window)
     if POOLED not in found.totals:
         return when
     pooled = found.totals[POOLED]

@@ -27,7 +27,7 @@ def draw(page: Page) -> None:
     window = page.window
     trust_strip(page, scene.trusted)
     n, flags = _counted(scene)
-    title = f"{page.clock.long(window.start)} to {page.clock.short(window.end, page.now)}, {scene.name}"
+    title = f"{page.clock.span(*window)}, {scene.name}"
     share = f", {flags / n:.1%} unusual".replace("%", " %") if n >= FEW else ""
     st.html(markup.title(title, f"{ago(window.length)}, n {n:,}{share}"))
     if n == 0:

@@ -43,7 +43,11 @@ def _facts(reference: Reference) -> None:
         ("score", f"{reference.score_name}, T = {reference.temperature:g}"),
         ("threshold", f"{reference.threshold:.3f} nats, the {reference.rank:,}th of {reference.n:,}"),
         ("target", f"{percent(reference.target_fpr)} of normal images"),
-        ("true rate", f"{percent(reference.p0_low)} to {percent(reference.p0_high)}, but for chance"),
+        (
+            "taken for normal",
+            f"{percent(reference.p0_low)} to {percent(reference.p0_high)} flagged: 1 and 95 % bounds of the true rate"
+            " (p0⁻, p0⁺)",
+        ),
         ("representative", "yes" if reference.representative else "no: class mix and coverage wait for a baseline"),
         ("decoder, dtype", f"{reference.decoder}, {reference.dtype}"),
         ("classes", f"{len(reference.classes):,}"),

@@ -104,7 +104,7 @@ def _levels(page: Page) -> None:
 
 def _dead(page: Page) -> None:
     found = data.newest_dead_letters(page.key, page.name, _DEAD)
-    st.html(markup.heading("Dead letters", f"up to {_DEAD}; all: oodwatch dead-letters"))
+    st.html(markup.heading("Dead letters", f"the newest {_DEAD}; all: oodwatch dead-letters"))
     if not found:
         st.html(markup.note("None: every image that came was scored."))
         return

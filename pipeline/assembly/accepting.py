@@ -11,7 +11,7 @@ from pipeline.assembly.parts import existing_database
 from pipeline.errors import RefusedError, UsageError
 from pipeline.records import Reference
 from pipeline.settings import Settings
-from pipeline.shift.baseline import Baseline
+from pipeline.shift.baseline import DISPERSION_DAYS, Baseline
 from pipeline.shift.baseline_summary import provisional_because, summarise
 from pipeline.shift.budget import Thresholds
 from pipeline.shift.folding import floor
@@ -76,7 +76,8 @@ def accept_baseline(
     """Make the window's minutes the baseline of the reference that scores now; `dry_run` stores nothing.
 
     Raises UsageError for an unknown deployment; RefusedError where nothing is stored of the window, something was
-    raised in it and `force` is not given, normal traffic would reach the warning level, or somebody else was quicker.
+    raised in it or nothing would page any more and `force` is not given, normal traffic would reach the warning
+    level, or somebody else was quicker.
     """
     thresholds = thresholds_of(settings)
     if not (name.strip() and reason.strip()):
@@ -88,6 +89,7 @@ def accept_baseline(
             source, notes = accepted_window(conn, deployment, reference, start, end)
             notes += quiet_or_forced(conn, source, force=force)
             line, made, known = made_from(conn, source, thresholds, name=name, reason=reason, now=settings.clock.now())
+            notes += paging_or_forced(conn, source, known, force=force)
         if dry_run:
             notes.append("a dry run: nothing was stored")
         else:
@@ -184,6 +186,21 @@ def quiet_or_forced(conn: Connection, source: Source, *, force: bool) -> list[st
             f"{what}; look at these images: if they are normal traffic, accept with --force, else leave them out with"
             " another --from or --to"
         )
+    return [f"{what}; accepted all the same"]
+
+
+def paging_or_forced(conn: Connection, source: Source, known: Null, *, force: bool) -> list[str]:
+    """A note where what is raised counts now, and no longer would; RefusedError where `force` does not accept it."""
+    present = newest_baseline(conn, source.deployment_id, source.key)
+    if not known.provisional or stored_null(conn, source.deployment_id, source.key, present).provisional:
+        return []
+    days = 0 if known.baseline is None else known.baseline.days
+    what = (
+        f"this window has {days} whole days of the {DISPERSION_DAYS} that paging takes: in place of baseline {present},"
+        " which pages, all that is raised would be provisional and told to nobody"
+    )
+    if not force:
+        raise RefusedError(f"{what}; choose an earlier --from or a later --to, or accept with --force")
     return [f"{what}; accepted all the same"]
 
 

@@ -8,7 +8,6 @@ from pipeline.alerts.precision import Verdict
 from pipeline.assembly.handling import Decided, decide
 from pipeline.assembly.parts import existing_database
 from pipeline.errors import EnvironmentFault, OodwatchError, RefusedError, UsageError
-from pipeline.records import utc_now
 from pipeline.settings import Settings
 from pipeline.storage.engine import reading, shown
 from pipeline.storage.incidents import may_decide
@@ -26,9 +25,9 @@ _DONE = {
 class Operator:
     """Stores each decision in a transaction of its own. Raises as `decide` does, in words for a page."""
 
-    def __init__(self, settings: Settings, clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(self, settings: Settings, clock: Callable[[], datetime] | None = None) -> None:
         self._settings = operator_settings(settings)
-        self._clock = clock
+        self._clock = clock or settings.clock.now
 
     def acknowledge(self, incident_id: int, *, who: str, why: str, seen: int) -> str:
         """Somebody takes care of it."""

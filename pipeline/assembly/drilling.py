@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +23,13 @@ from pipeline.ingest.image_files import find_images
 from pipeline.ingest.odd_images import odd_images
 from pipeline.ingest.source import NewRecord
 from pipeline.records import utc_now
-from pipeline.settings import Settings
+from pipeline.settings import ClockSettings, Settings
 from pipeline.storage.drills import Outcome, Scored, begin_drill, dead, end_drill, outcomes, scored, tell_drill
 from pipeline.storage.engine import reading
 from pipeline.storage.monitoring import Watched, one_deployment
 
 _LOOK_S = 0.1
-_STANDS = timedelta(minutes=1)  # before it is told that the drill is over
+_STANDS_S = 60.0  # before it is told that the drill is over
 _TICK_S = 60.0
 
 
@@ -91,7 +91,7 @@ def run_drill(
     with existing_database(settings) as engine:
         with reading(engine).connect() as conn:
             deployment = one_deployment(conn, settings.deployment)
-        watch = _Watch(engine, deployment, list(records), utc_now(), clock, sleep)
+        watch = _Watch(engine, deployment, list(records), utc_now(), settings.clock, clock, sleep)
         _send(settings, source, records, segment)
         sent_s = watch.elapsed()
         say(f"sent {len(records)} images; waiting for a worker")
@@ -153,6 +153,7 @@ class _Watch:
     deployment: Watched
     ids: list[str]
     began_at: datetime
+    shared: ClockSettings  # by which the monitor tells
     clock: Callable[[], float]
     sleep: Callable[[float], None]
     began: float = 0.0
@@ -185,8 +186,8 @@ class _Watch:
         self, channels: Sequence[str], found: Sequence[Scored], who: str, timeout_s: float
     ) -> tuple[float, list[Paged]]:
         """Write it into the outbox; when, and how each channel heard of it. What has not been told never is."""
-        now = utc_now()
-        until = now + _STANDS
+        now = self.shared.now()
+        until = now + self.shared.lasting(_STANDS_S)
         with self.engine.begin() as conn:
             drill = begin_drill(conn, self.deployment.id, who=who, now=now, until=until)
             payload = payload_of(
@@ -205,7 +206,7 @@ class _Watch:
             return told_s, self._delivered(drill, told_s + timeout_s)
         finally:
             with self.engine.begin() as conn:
-                end_drill(conn, drill, at=utc_now())
+                end_drill(conn, drill, at=self.shared.now())
 
     def _delivered(self, drill: int, give_up: float) -> list[Paged]:
         at: dict[str, float] = {}

@@ -19,7 +19,7 @@ from pipeline.ingest.decode import DecodeLimits, decode
 from pipeline.localization.answer import Context, as_values
 from pipeline.localization.embeddings import EmbeddingCache
 from pipeline.localization.explainer import Explainer, Explanation, Question
-from pipeline.records import ENERGY, Pixels, Reference, utc_now
+from pipeline.records import ENERGY, Pixels, Reference
 from pipeline.settings import Settings
 from pipeline.storage.engine import reading, shown, sqlite_file, translated_errors
 from pipeline.storage.explanations import (
@@ -179,7 +179,7 @@ class Explaining:
                     segmenter=self._segmenter.name,
                     picture=picture,
                     content=answer.values,
-                    now=utc_now(),
+                    now=self._settings.clock.now(),
                 )
         return answer
 

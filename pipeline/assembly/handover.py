@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from pipeline.assembly.objections import objections
 from pipeline.assembly.parts import existing_database
 from pipeline.errors import RefusedError, UsageError
-from pipeline.records import Reference, utc_now
+from pipeline.records import Reference
 from pipeline.settings import Settings
 from pipeline.storage.engine import reading
 from pipeline.storage.model_events import (
@@ -165,8 +165,9 @@ def promote(settings: Settings, name: str, *, reference: str | None, who: str, w
         if against and not force:
             raise RefusedError(f"{package} is not promoted: {'; '.join(against)}; nothing was changed, --force insists")
         if active is None:
-            _add(conn, deployment, BEGAN, None, deployment.reference_id, who, "what scored before the first promotion")
-        revision = _add(conn, deployment, PROMOTED, package.hash, made.id, who, why)
+            why_began = "what scored before the first promotion"
+            _add(settings, conn, deployment, BEGAN, None, deployment.reference_id, who, why_began)
+        revision = _add(settings, conn, deployment, PROMOTED, package.hash, made.id, who, why)
     notes = tuple(f"forced, although {text}" for text in against)
     return Change(deployment.name, revision, package.hash, package.model_id, made.name, before.model_id, notes)
 
@@ -183,7 +184,7 @@ def rollback(settings: Settings, *, who: str, why: str) -> Change:
         if target is None:
             raise RefusedError(f"{deployment.name} has nothing to go back to: no promotion counts; nothing was changed")
         before = reference_by_key(conn, lying[0].reference_id)
-        revision = _add(conn, deployment, ROLLED_BACK, target.package, target.reference_id, who, why)
+        revision = _add(settings, conn, deployment, ROLLED_BACK, target.package, target.reference_id, who, why)
         reference = reference_by_key(conn, target.reference_id)
         skipped = tuple(f"passed over, corrupt: package {one.package}" for one in corrupt if one.id > target.id)
     model, name = reference.model_id, reference.name
@@ -199,6 +200,7 @@ def _changing(settings: Settings, who: str, why: str) -> Iterator[tuple[Connecti
 
 
 def _add(
+    settings: Settings,
     conn: Connection,
     deployment: Watched,
     kind: str,
@@ -215,7 +217,7 @@ def _add(
         reference_id=reference_id,
         who=who,
         why=why,
-        now=utc_now(),
+        now=settings.clock.now(),
     )
 
 

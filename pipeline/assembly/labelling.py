@@ -11,7 +11,6 @@ from sqlalchemy import Connection, Engine
 from pipeline.alerts.accuracy import Labelled, LabelledCount, from_labels
 from pipeline.assembly.parts import existing_database
 from pipeline.ingest.labels_file import BadLine, GivenLabel
-from pipeline.records import utc_now
 from pipeline.settings import Settings
 from pipeline.storage.engine import reading
 from pipeline.storage.labels import (
@@ -75,7 +74,7 @@ def take_labels(
                 _read(conn, lines, given, progress)
                 meet_scores(conn, deployment_id=key, start=start, end=end)
                 given.unknown_ids, given.first_unknown = unknown_ids(conn, limit=_LISTED)
-                _store(engine, conn, given)
+                _store(engine, conn, given, settings.clock.now())
             finally:
                 end_labels(conn)
     return given
@@ -95,9 +94,9 @@ def _read(
         progress(len(chunk))
 
 
-def _store(engine: Engine, conn: Connection, given: Given) -> None:
+def _store(engine: Engine, conn: Connection, given: Given, now: datetime) -> None:
     """Chunk by chunk in transactions of their own: no worker waits for a large file."""
-    classes, names, now = classes_of(conn), {}, utc_now()
+    classes, names = classes_of(conn), dict[int, dict[int, str]]()
     counts: Counter[tuple[str, bool, bool]] = Counter()
     for chunk in met_labels(conn, chunk=_CHUNK):
         known: list[tuple[Met, bool]] = []

@@ -149,7 +149,11 @@ class _Beating:
             return [self.retry.trouble]
         if self._work.run_at is None:
             return ["the first run is not over yet"]
-        return [] if self._work.deployments else [f"there is no deployment {self.deployment or ''} to watch yet"]
+        if self._work.deployments:
+            return []
+        if self.deployment is None:
+            return ["nothing has been scored yet, so there is nothing to watch"]
+        return [f"there is no deployment {self.deployment} to watch yet"]
 
     def _state(self) -> Mapping[str, Any]:
         work = self._work

@@ -7,7 +7,14 @@ from datetime import datetime, timedelta
 from dashboard.background import TimeIsUp
 from dashboard.proposals import Proposal
 from dashboard.windows import Window
-from pipeline.assembly.accepting import accepted_window, made_from, quiet_or_forced, revoke, stored_minutes
+from pipeline.assembly.accepting import (
+    accepted_window,
+    made_from,
+    paging_or_forced,
+    quiet_or_forced,
+    revoke,
+    stored_minutes,
+)
 from pipeline.assembly.deciding import operator_settings
 from pipeline.assembly.detecting import budget_of, thresholds_of
 from pipeline.assembly.parts import existing_database
@@ -46,7 +53,7 @@ class Proposals:
                 watched = one_deployment(conn, deployment)
                 reference = reference_by_key(conn, watched.reference_id)
                 source, notes = accepted_window(conn, watched, reference, start, end)
-                raised = quiet_or_forced(conn, source, force=True)
+                against = quiet_or_forced(conn, source, force=True)
                 line, made, null = made_from(
                     conn,
                     source,
@@ -56,26 +63,28 @@ class Proposals:
                     now=settings.clock.now(),
                     step=lambda share: watch(_LEARNING * share, "learning what is normal"),
                 )
+                against += paging_or_forced(conn, source, null, force=True)
                 stored = stored_minutes(conn, watched, watched.reference_id)
             assert stored is not None  # else there is no window
             judged = Window(max(stored[0], stored[1] - _JUDGED), stored[1])
             ticks = own_ticks(engine, watched.id, watched.reference_id, *judged)
             until, said = self._judge(ticks, null, judged, watch)
-        raised_words = "; ".join(raised).removesuffix("; accepted all the same")
+        spoken = tuple(text.removesuffix("; accepted all the same") for text in against)
         key = watched.reference_id
-        return Proposal(deployment, key, line, made, raised_words, tuple(notes), judged, until, tuple(said))
+        return Proposal(deployment, key, line, made, spoken, tuple(notes), judged, until, tuple(said))
 
     def accept(self, proposal: Proposal, *, who: str, why: str, force: bool) -> str:
         """Store what was proposed.
 
-        Raises RefusedError where something was raised in its window and that is not accepted with `force`, another
-        reference scores now, or somebody else was quicker; UsageError without author or reason.
+        Raises RefusedError where something speaks against it and that is not accepted with `force`, another reference
+        scores now, or somebody else was quicker; UsageError without author or reason.
         """
         if not (who.strip() and why.strip()):
             raise UsageError("Say why this traffic is normal, for those who come later.")
-        if proposal.raised and not force:
+        if proposal.against and not force:
             raise RefusedError(
-                f"Nothing was stored: {proposal.raised}. Say that this is normal all the same, or choose."
+                f"Nothing was stored: {'; '.join(proposal.against)}. Say that it is to count all the same, or choose"
+                " another window."
             )
         line = replace(proposal.line, name=who, reason=why, accepted_at=self._settings.clock.now())
         with existing_database(operator_settings(self._of(proposal.deployment))) as engine, engine.begin() as conn:

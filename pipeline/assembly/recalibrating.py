@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from pipeline.assembly.accepting import accepted_window, quiet_or_forced
 from pipeline.assembly.parts import existing_database
 from pipeline.errors import RefusedError
-from pipeline.records import Float64s, Ints, Reference, utc_now
+from pipeline.records import Float64s, Ints, Reference
 from pipeline.settings import Settings
 from pipeline.shift.baseline import DISPERSION_DAYS
 from pipeline.shift.renewal import renewed
@@ -56,7 +56,8 @@ def run_recalibration(
             images = tuple(reference_images(conn, deployment.reference_id))
             version = newest_version(conn, old.model_name) + 1
         target = old.target_fpr if target_fpr is None else target_fpr
-        made = renewed(old, scores, class_counts, d, target_fpr=target, version=version, images=images, now=utc_now())
+        now = settings.clock.now()
+        made = renewed(old, scores, class_counts, d, target_fpr=target, version=version, images=images, now=now)
         with engine.begin() as conn:
             save_reference(conn, made)
     if len(source.starts) < DISPERSION_DAYS * 24 * 60:

@@ -107,15 +107,21 @@ def start_from(text: str) -> StartAt:
     return first_at
 
 
-def parse_time(flag: str, text: str) -> datetime:
-    """An ISO 8601 time with its offset from UTC."""
+def parse_time(flag: str, text: str, *, else_as: str = "") -> datetime:
+    """An ISO 8601 time with its offset from UTC; `else_as` is named as what would do, too."""
     try:
         at = datetime.fromisoformat(text)
     except ValueError as error:
-        raise UsageError(f"{flag} {text!r}: write an ISO time, as 2026-11-24T03:00:00Z") from error
+        raise UsageError(f"{flag} {text!r}: write {else_as}an ISO time, as 2026-11-24T03:00:00Z") from error
     if at.tzinfo is None:
         raise UsageError(f"{flag} {text!r}: has no time zone; for UTC write {text}Z")
     return at
+
+
+def check_window(start: datetime | None, end: datetime | None) -> None:
+    """Raises UsageError for a window that ends before it begins; None: it is open there."""
+    if start is not None and end is not None and not start < end:
+        raise UsageError(f"--from {start.isoformat()} must lie before --to {end.isoformat()}")
 
 
 def _is_kafka(url: str) -> bool:

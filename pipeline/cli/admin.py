@@ -34,7 +34,9 @@ def migrate(
         typer.Option("--roles", help="PostgreSQL: also make oodwatch_writer, _reader and _operator and grant to them."),
     ] = False,
 ) -> None:
-    """Bring a database to the newest revision. SQLite files are migrated by themselves on first use.
+    """Bring a database to the newest revision.
+    A new SQLite file is made by itself on first use; one of an older release
+    is refused until this command has brought it up to date.
 
     The roles are groups without login: afterwards GRANT oodwatch_writer TO the worker's own role, and
     oodwatch_reader to the dashboard's. Give --roles again after each release.

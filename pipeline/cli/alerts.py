@@ -96,15 +96,15 @@ def silence(
 ) -> None:
     """Be told nothing of an incident until a time, which has to be given.
 
-    If it still goes on at that time, that is told. Its end is told anyway.
+    If it still goes on at that time, that is told. Its end is told anyway. A
+    silence of half an hour or more says 15 minutes before that it ends soon.
 
     Example: oodwatch silence 7 --until 2h --reason "lens is being cleaned" --unless-worse
     """
     from pipeline.alerts.acts import Act
 
-    now = datetime.now(UTC)
-    act = Act("silence", who_decides(name), reason or "", _time(until, now), unless_worse)
-    _decide(incident, act, database)
+    act = Act("silence", who_decides(name), reason or "", unless_worse=unless_worse)
+    _decide(incident, act, database, until)
 
 
 def expect(
@@ -118,7 +118,7 @@ def expect(
     """
     from pipeline.alerts.acts import Act
 
-    _decide(incident, Act("expect", who_decides(name), reason or "", _time(until, datetime.now(UTC))), database)
+    _decide(incident, Act("expect", who_decides(name), reason or ""), database, until)
 
 
 def note_on(
@@ -136,11 +136,13 @@ def note_on(
     _decide(incident, Act("note", who_decides(name), text), database)
 
 
-def _decide(incident: int, act: Act, database: str | None) -> None:
+def _decide(incident: int, act: Act, database: str | None, until: str | None = None) -> None:
     from pipeline.assembly.handling import decide
     from pipeline.assembly.parts import settings_from
 
-    done = decide(settings_from(database=database), incident, act)
+    settings = settings_from(database=database)
+    act = dataclasses.replace(act, until=_time(until, settings.clock.now()))
+    done = decide(settings, incident, act)
     for line in done.meanwhile:
         note(f"meanwhile: {_event(line)}")
     which = f"incident {incident} of {harmless(done.deployment)}"
@@ -244,7 +246,7 @@ def _time(text: str | None, now: datetime) -> datetime | None:
     if text is None:
         return None
     if (lasting := _DURATION.fullmatch(text.strip())) is None:
-        return parse_time("--until", text).astimezone(UTC)
+        return parse_time("--until", text, else_as="30m, 2h or 3d, or ").astimezone(UTC)
     try:
         return now + float(lasting[1]) * _UNITS[lasting[2]]
     except OverflowError as error:

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 From = Annotated[str, typer.Option("--from", metavar="TIME", help="Begin of the window of event time, included.")]
 To = Annotated[str, typer.Option("--to", metavar="TIME", help="Its end, not included.")]
-Force = Annotated[bool, typer.Option("--force", help="Also where something was raised in the window.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Also where something was raised in the window, or nothing would page.")
+]
 
 
 def show(database: Database = None, deployment: Deployment = None, as_json: Json = False) -> None:
@@ -61,7 +63,8 @@ def accept(
     minutes without images count as such. It becomes the newest version of the
     baseline of the reference that scores now; a running monitor takes it up
     and begins anew, with no evidence. The baseline never follows traffic by
-    itself: accept again when normal has changed.
+    itself: accept again when normal has changed. In place of a baseline that
+    pages, a shorter window is taken only with --force: nothing pages then.
 
     Example: oodwatch baseline accept --from 2026-11-17T00:00Z --to
     2026-11-24T00:00Z --name ann --reason "a week without incidents"

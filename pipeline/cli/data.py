@@ -164,7 +164,7 @@ def dead_letters(
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many.")] = None,
     as_json: Json = False,
 ) -> None:
-    """List records that could not be scored, and why. Their bytes stay in the log at these coordinates.
+    """List records that could not be scored, newest first, and why. Their bytes stay in the log at these coordinates.
 
     Example: oodwatch dead-letters --reason checksum
     """
@@ -197,21 +197,24 @@ def export_scores(
     Example: oodwatch export scores --format csv --out scores.csv
     """
     from pipeline.assembly.parts import open_database_of, settings_from
-    from pipeline.assembly.sources import parse_time
+    from pipeline.assembly.sources import check_window, parse_time
     from pipeline.cli.exporting import write_scores
     from pipeline.storage.deployments import check_deployment
     from pipeline.storage.engine import reading, translated_errors
     from pipeline.storage.scores import exported_scores
 
     settings = settings_from(database=database, deployment=deployment)
+    start = None if since is None else parse_time("--from", since)
+    end = None if until is None else parse_time("--to", until)
+    check_window(start, end)
     engine = open_database_of(settings, create=False)
     with translated_errors(engine.url), reading(engine).connect() as conn:
         check_deployment(conn, settings.deployment)
         rows = exported_scores(
             conn,
             deployment=settings.deployment,
-            start=None if since is None else parse_time("--from", since),
-            end=None if until is None else parse_time("--to", until),
+            start=start,
+            end=end,
         )
         with progress_bar("exporting", None) as bar:
             count = write_scores(rows, out, file_format, bar.advance)

@@ -30,7 +30,7 @@ def export_samples(
     """
     from pipeline.assembly.originals import LogOriginals
     from pipeline.assembly.parts import open_database_of, settings_from
-    from pipeline.assembly.sources import parse_time
+    from pipeline.assembly.sources import check_window, parse_time
     from pipeline.cli.files import written_whole
     from pipeline.reports.labelling import choose, labelling_zip
     from pipeline.storage.engine import reading, translated_errors
@@ -42,6 +42,7 @@ def export_samples(
 
     settings = settings_from(database=database, deployment=deployment, source=source)
     window = parse_time("--from", since), parse_time("--to", until)
+    check_window(*window)
     engine = open_database_of(settings, create=False)
     with translated_errors(engine.url), reading(engine).connect() as conn:
         found = one_deployment(conn, settings.deployment)

@@ -41,8 +41,9 @@ def demo(
 
     Worker, monitor and dashboard run as they would in production, on a log,
     a database and two weeks of history of their own, and with a clock on
-    which a second is a minute. Opens a browser; pages are printed here as
-    they happen. Ctrl-C ends all of it, and nothing is left behind.
+    which a second is a minute. Opens a browser; what is told is printed
+    here. After Ctrl-C, or its end, nothing is left behind; kill -9 leaves a
+    folder in the temporary directory.
 
     Example: oodwatch demo
     """

@@ -59,7 +59,9 @@ def one_deployment(conn: Connection, name: str | None) -> Watched:
     names = ", ".join(deployment.name for deployment in known)
     if name is None and known:
         raise UsageError(f"there are several deployments: {names}; name one with --deployment")
-    raise UsageError(f"there is no deployment {name or ''!r}; known: {names or 'none, a worker makes it'}")
+    if name is None:
+        raise UsageError("nothing has been scored yet, so there is no deployment; start `oodwatch worker`")
+    raise UsageError(f"there is no deployment {name!r}; known: {names or 'none, a worker makes it'}")
 
 
 def reference_names(conn: Connection) -> dict[int, str]:

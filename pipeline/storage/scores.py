@@ -197,7 +197,7 @@ def dead_letters(
     reason: str | None = None,
     limit: int | None = None,
 ) -> Iterator[DeadLetterLine]:
-    """Dead letters, by stream and offset."""
+    """Dead letters, newest first."""
     statement = (
         select(
             DeploymentRow.name,
@@ -215,7 +215,7 @@ def dead_letters(
         )
         .join(StreamRow, StreamRow.id == DeadLetterRow.stream_id)
         .join(DeploymentRow, DeploymentRow.id == StreamRow.deployment_id)
-        .order_by(DeadLetterRow.stream_id, DeadLetterRow.offset)
+        .order_by(DeadLetterRow.at.desc(), DeadLetterRow.stream_id.desc(), DeadLetterRow.offset.desc())
         .limit(limit)
     )
     if deployment is not None:

@@ -6,13 +6,13 @@ from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, case, delete, func, select, tuple_
+from sqlalchemy import ColumnElement, Connection, case, delete, exists, func, select, tuple_
 
 from pipeline.shift.folding import LEVELS, POOLED, Part, TickKey
 from pipeline.shift.rollup import CorruptRollUp, RollUp, decode, encode
 from pipeline.shift.tick import Counts
 from pipeline.storage.bulk import insert_many
-from pipeline.storage.schema import RollUpPartRow, SegmentRow, TickRow, to_microseconds
+from pipeline.storage.schema import ReferenceRow, RollUpPartRow, SegmentRow, TickRow, to_microseconds
 
 _KEY = (TickRow.deployment_id, TickRow.reference_id, TickRow.minutes, TickRow.segment_id, TickRow.start)
 
@@ -108,6 +108,18 @@ def segment_names(conn: Connection, deployment_id: int) -> dict[int, str]:
     """Names by key."""
     rows = conn.execute(select(SegmentRow.id, SegmentRow.name).where(SegmentRow.deployment_id == deployment_id))
     return {row.id: row.name for row in rows}
+
+
+def counted_segment_names(conn: Connection, deployment_id: int) -> dict[int, str]:
+    """Names by key of segments that have ticks: those that only drills have ever named have none."""
+    has_ticks = exists().where(
+        TickRow.deployment_id == SegmentRow.deployment_id,
+        TickRow.reference_id.in_(select(ReferenceRow.id)),
+        TickRow.minutes.in_(LEVELS),
+        TickRow.segment_id == SegmentRow.id,
+    )
+    statement = select(SegmentRow.id, SegmentRow.name).where(SegmentRow.deployment_id == deployment_id, has_ticks)
+    return {row.id: row.name for row in conn.execute(statement)}
 
 
 def read_ticks(conn: Connection, deployment_id: int, keys: Iterable[TickKey]) -> dict[TickKey, StoredTick]:

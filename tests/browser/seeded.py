@@ -40,6 +40,7 @@ ONSET = datetime(2026, 11, 24, 0, 49, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 CAMERAS = ("harbour/north", "harbour/south", "ring/east", "ring/west", "station", "tunnel")
 FOGGY = "ring/west"
+DRILLED = "cam-drill"  # only a drill has ever named it
 RATES = (52, 38, 66, 44, 27, 33)  # images a minute by day
 _KEPT = 120  # images of the reference
 State = Literal["incident", "quiet"]
@@ -64,6 +65,7 @@ def seed(url: str, *, state: State = "incident", hours: int = 24) -> Seeded:
             conn, "road-users", model_id=reference.model_id, reference_id=reference_id, now=END - timedelta(days=30)
         )
         segments = ensure_segments(conn, deployment_id, CAMERAS, limit=100)
+        ensure_segments(conn, deployment_id, [DRILLED], limit=100)
     streams = _write_streams(engine, deployment_id)
     _write_ticks(engine, deployment_id, reference_id, reference, segments, state, hours)
     _write_samples(engine, (deployment_id, reference_id), segments, streams, state)

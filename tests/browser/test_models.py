@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -43,11 +43,11 @@ def url(tmp_path: Path) -> Iterator[str]:
     engine.dispose()
 
 
-def serve(url: str, rules: Rules | None = None) -> None:
+def serve(url: str, rules: Rules | None = None, now: datetime = NOW) -> None:
     give(
         Board(
             open_read_only(url),
-            lambda: NOW,
+            lambda: now,
             levels=(0.1, 0.25),
             budget_days=30,
             silent_after=timedelta(seconds=40),
@@ -91,9 +91,15 @@ def test_the_quiet_hours_are_looked_at_accepted_with_name_and_reason_and_revoked
     for figure in ("dispersion D", "clumping φ", "classes, most frequent", "images a minute, at most"):
         assert figure in said
     assert "car 4" in said
+    assert "in place of baseline 1, which pages, all that is raised would be provisional" in said
     assert stored(url) == [(1, "dana", "two weeks without an incident", None)]
     button(at, "Accept as baseline 2")
     assert [toast.value for toast in at.toast] == ["Say why this traffic is normal, for those who come later."]
+    at.text_input(key="normal-why").set_value("a quiet night")
+    button(at, "Accept as baseline 2")
+    assert "Say that it is to count all the same" in at.toast[0].value
+    assert len(stored(url)) == 1
+    at.checkbox(key="normal-force").set_value(True)
     at.text_input(key="normal-why").set_value("a quiet night")
     button(at, "Accept as baseline 2")
     assert stored(url)[1:] == [(2, "robin", "a quiet night", None)]
@@ -114,7 +120,7 @@ def test_a_window_in_which_something_was_raised_is_accepted_only_when_somebody_s
     assert "Alarms in the window, 3 in all" in said
     at.text_input(key="normal-why").set_value("fog is normal")
     button(at, "Accept as baseline 2")
-    assert "Say that this is normal all the same" in at.toast[0].value
+    assert "Say that it is to count all the same" in at.toast[0].value
     assert len(stored(url)) == 1
     at.checkbox(key="normal-force").set_value(True)
     at.text_input(key="normal-why").set_value("fog is normal")
@@ -163,7 +169,7 @@ def test_how_soon_damage_is_found_is_not_said_before_it_was_calculated(
     assert "It cannot see: jpeg." in said
     assert "<th>damage</th><th>flagged</th>" in said
     assert "found in" not in said
-    assert "Not calculated for this traffic" in said
+    assert "Not calculated yet: it takes about half a minute" in said
     at.button(key="calculate-power").click().run()
     what = at.session_state["power"]
     wait_until(lambda: (work := DESK.of(what)) is not None and work.done, "the simulation", deadline_s=30)
@@ -171,9 +177,15 @@ def test_how_soon_damage_is_found_is_not_said_before_it_was_calculated(
     assert said.count("found in") == 2
     assert "not within 357 min" in said
     assert ">2 min</td>" in said
-    rate = what[3]
+    work = DESK.of(what)
+    assert work is not None
+    rate = work.result.traffic.rate
     assert f"3 to {rate / 1.6:,.0f} min" in said  # of images that count: D is 1.6
-    assert f"{rate:,.3g} images/min, 6 segments, D = 1.6" in said
+    assert f"{rate:,.3g} images/min, 6 segments, D = 1.6; calculated 0 s ago" in said
+    serve(url, now=NOW + timedelta(hours=21))  # the last day is another one
+    said = words(run("models"))
+    assert said.count("found in") == 2
+    assert "calculated 21 h ago; traffic has changed since" in said
 
 
 def test_a_reference_without_a_card_is_said_to_be_unmeasured(url: str) -> None:

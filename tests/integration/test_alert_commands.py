@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -85,13 +86,26 @@ def test_it_is_acknowledged_silenced_expected_and_noted_on(command: Command, url
     assert last.endswith("ann\\n: note: see \\x1b]0;ticket\\x07")
 
 
+@pytest.mark.parametrize("kind", ["silence", "expect"])
+def test_a_silence_lasts_by_the_clock_that_all_processes_share(
+    command: Command, url: str, traffic: Traffic, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setenv("OODWATCH_CLOCK__BEGAN", "2026-11-01T00:00Z")
+    monkeypatch.setenv("OODWATCH_CLOCK__FACTOR", "3")
+    assert command(kind, 1, "--until", "20m", "--reason", "x", "--database", url).code == 0
+    (stored,) = rows(traffic.engine, IncidentRow)
+    event = rows(traffic.engine, IncidentEventRow)[-1]
+    assert timedelta() < stored["handled_until"] - event["at"] <= timedelta(minutes=20)
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
         (("ack", 9), 2, "there is no incident 9; `oodwatch alerts --all` lists them"),
         (("silence", 1, "--until", "2h"), 2, "--reason: say why"),
         (("silence", 1, "--reason", "x"), 2, "--until none: name an end that is to come, as 2h"),
-        (("silence", 1, "--reason", "x", "--until", "soon"), 2, "write an ISO time"),
+        (("silence", 1, "--reason", "x", "--until", "soon"), 2, "write 30m, 2h or 3d, or an ISO time"),
+        (("silence", 1, "--reason", "x", "--until", "-2h"), 2, "write 30m, 2h or 3d, or an ISO time"),
         (("silence", 1, "--reason", "x", "--until", "2026-01-01T00:00Z"), 2, "which is over"),
         (("expect", 1, "--reason", "x", "--until", "9999999999d"), 2, "in this millennium"),
         (("note", 1, ""), 2, "write one"),

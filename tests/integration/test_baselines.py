@@ -177,6 +177,18 @@ def test_a_short_window_stays_provisional_and_is_taken_as_far_as_it_is_stored(da
     assert "2 whole days are accepted of the 3 from which dispersion is known" in made.out
 
 
+def test_a_short_window_takes_the_place_of_a_baseline_that_pages_only_by_force(days: Days, command: Command) -> None:
+    accepting = ("baseline", "accept", *WHO)
+    assert command(*accepting, *window(days)).code == 0
+    command(*accepting, *window(days, 2 * DAY)).refuses(
+        3, "2 whole days of the 3", "in place of baseline 1, which pages", "told to nobody", "--force"
+    )
+    database = window(days)[:2]
+    assert "Nothing stays provisional" in command("baseline", "show", *database).out
+    assert "accepted all the same" in command(*accepting, *window(days, 2 * DAY), "--force").err
+    assert command(*accepting, *window(days, 3 * DAY)).code == 0  # this one pages no more
+
+
 def test_windows_that_cannot_be_normal_are_refused_in_one_line(days: Days, command: Command) -> None:
     accepting = ("baseline", "accept", *WHO)
     command(*accepting, *window(days), "--deployment", "x").refuses(2, "no deployment 'x'", "known: d")

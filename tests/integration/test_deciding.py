@@ -15,6 +15,7 @@ from pipeline.settings import load_settings
 from pipeline.storage.alert_schema import IncidentEventRow, IncidentRow
 from pipeline.storage.engine import make_engine, open_database
 from pipeline.storage.migrations.run import upgrade
+from pipeline.storage.reviews import newest_reviews
 from pipeline.storage.roles import OPERATOR, READER, WRITER, grant_roles
 from tests.browser.seeded import END, NOW, seed
 from tests.services.postgres import Postgres
@@ -109,3 +110,19 @@ def test_on_postgresql_a_reader_is_told_which_role_it_takes_and_an_operator_deci
         postgres.drop_database(database)
         for role in (*logins.values(), READER, WRITER, OPERATOR):
             postgres.execute(f"DROP ROLE {role}")
+
+
+def test_what_people_decide_is_stored_by_the_clock_that_all_processes_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"sqlite:///{tmp_path}/board.db"
+    seed(url, hours=1)
+    monkeypatch.setenv("OODWATCH_CLOCK__BEGAN", "2026-01-01T00:00Z")
+    monkeypatch.setenv("OODWATCH_CLOCK__FACTOR", "60")
+    settings = load_settings(database=url)
+    before = settings.clock.now()
+    assert Operator(settings).review(1, "noise", who="dana") == ""
+    engine = open_database(url)
+    with engine.connect() as conn:
+        assert before <= newest_reviews(conn, [1])[1].at <= settings.clock.now()
+    engine.dispose()

@@ -167,6 +167,7 @@ def test_what_cannot_be_is_refused_in_one_line(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch, command: Command
 ) -> None:
     configure(monkeypatch, deployment)
-    command("drill").refuses(2, "there is no deployment", "a worker makes it")
+    command("drill").refuses(2, "nothing has been scored yet", "`oodwatch worker`")
+    command("drill", "--deployment", "x").refuses(2, "there is no deployment 'x'", "a worker makes it")
     (deployment.home / "none").mkdir()
     command("drill", "--images", deployment.home / "none").refuses(2, "no image in it")

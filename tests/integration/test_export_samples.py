@@ -40,6 +40,8 @@ def test_an_unknown_segment_is_refused_with_those_that_are_known(command: Comman
     site.produce([png(1)])
     site.drain()
     words = ("export", "samples", "--database", site.database, "--out", str(tmp_path / "a.zip"), *WINDOW)
+    backwards = ("--from", "2026-01-03T00:00Z", "--to", "2026-01-02T00:00Z")
+    command(*words, *backwards).refuses(2, "must lie before")
     ran = command(*words, "--segment", "gone")
     assert ran.code == 2
     assert "known are default" in ran.err

@@ -76,7 +76,7 @@ def test_stored_scores_and_images_are_not_mixed(deployment: Deployment, command:
     command("calibrate", *window, "--temperature", 2).refuses(2, "neither images nor")
     command("calibrate", *window[:2], *window[4:]).refuses(2, "--from and --to")
     command("calibrate", *window[4:]).refuses(2, "name a folder of images")
-    command("calibrate", *window).refuses(2, "there is no deployment")
+    command("calibrate", *window).refuses(2, "nothing has been scored yet")
 
 
 def test_a_representative_reference_has_its_blocks_and_others_have_none(

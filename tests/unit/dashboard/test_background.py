@@ -46,17 +46,31 @@ def test_work_ends_when_its_time_is_up() -> None:
     assert work.failed == "it was ended after 5 s; choose less"
 
 
-def test_one_calculation_runs_at_a_time() -> None:
+def test_calculations_run_one_after_the_other_and_a_crowd_is_refused() -> None:
     desk, go = Desk(), threading.Event()
-    desk.begin("a", lambda watch: go.wait(30), limit_s=10)
-    with pytest.raises(RefusedError, match="another calculation runs"):
-        desk.begin("b", lambda watch: None, limit_s=10)
-    assert desk.of("b") is None
-    before = threading.enumerate()
+    seen: list[str] = []
+
+    def do(name: str) -> Callable[[Watch], None]:
+        def work(watch: Watch) -> None:
+            seen.append(name)
+            go.wait(30)
+            seen.append(name)
+
+        return work
+
+    before = set(threading.enumerate())
+    for name in "abcda":
+        desk.begin(name, do(name), limit_s=10)
+    assert (waits := desk.of("b")) is not None
+    assert (waits.done, waits.doing) == (False, "another calculation runs first")
+    with pytest.raises(RefusedError, match="4 calculations run or wait"):
+        desk.begin("e", do("e"), limit_s=10)
+    assert desk.of("e") is None
     go.set()
-    for thread in before:
-        if thread.daemon and thread is not threading.current_thread() and "_run" in thread.name:
-            thread.join(30)
+    for thread in set(threading.enumerate()) - before:
+        thread.join(30)
+    assert seen[::2] == seen[1::2]
+    assert sorted(seen[::2]) == list("abcd")
     assert ended(desk, "b", lambda watch: 1).result == 1
 
 

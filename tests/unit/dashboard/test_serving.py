@@ -26,6 +26,10 @@ def test_an_address_that_others_reach_is_refused_where_nobody_asks_who_is_there(
     with pytest.raises(UsageError, match=r"anybody could send the header X-User.*proxy_secret_file"):
         Place(address, proxy=Proxy("X-User")).check()
     Place(address, proxy=Proxy("X-User", secret="s" * 16)).check()
+    for where in (address, "127.0.0.1"):
+        with pytest.raises(UsageError, match=r"15 characters can be guessed.*at least 16") as refused:
+            Place(where, proxy=Proxy("X-User", secret="s" * 15)).check()
+        assert "sss" not in str(refused.value)
     Place(address, provider=PROVIDER).check()
 
 

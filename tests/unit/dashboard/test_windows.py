@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dashboard.times import Clock
 from dashboard.windows import MOST_POINTS, RANGES, Cut, Window, aligned, coarse, cut
 from pipeline.shift.folding import LEVELS
 from pipeline.storage.series import spans_of
@@ -87,3 +88,9 @@ def test_spans_cover_a_window_exactly_once(minutes: int, coarsest: int, made: li
     assert spans[-1][2] == window.end
     assert all(left[2] == right[1] for left, right in itertools.pairwise(spans))
     assert all(minutes <= coarsest for minutes, _, _ in spans)
+
+
+def test_the_end_of_a_window_has_its_date_where_that_is_not_the_starts() -> None:
+    start = datetime(2026, 11, 25, 14, 31, tzinfo=UTC)
+    assert Clock().span(start, start + timedelta(hours=24)) == "2026-11-25 14:31 UTC to 26 Nov 14:31"
+    assert Clock().span(start, start + timedelta(hours=1)) == "2026-11-25 14:31 UTC to 15:31"

@@ -38,6 +38,7 @@ from pipeline.storage.schema import (
 from pipeline.storage.scores import (
     NewDeadLetter,
     NewScore,
+    dead_letters,
     exported_scores,
     flagged_scores,
     insert_dead_letters,
@@ -268,6 +269,20 @@ def test_retention_deletes_in_chunks_and_stops_when_nothing_is_left(engine: Engi
     assert deleted == [10, 10, 5, 0]
     with reading(engine).connect() as conn:
         assert conn.scalars(select(DeadLetterRow.offset)).all() == [100]
+
+
+def test_dead_letters_come_newest_first_and_of_one_moment_by_offset(engine: Engine) -> None:
+    _, stream = deployed(engine)
+    letters = [
+        NewDeadLetter(
+            stream, offset, "decode", "empty", "", to_microseconds(NOW + minutes * timedelta(minutes=1)), *[None] * 6
+        )
+        for offset, minutes in ((0, 2), (1, 0), (2, 1), (3, 1))
+    ]
+    with engine.begin() as conn:
+        insert_dead_letters(conn, letters)
+        assert [one.offset for one in dead_letters(conn, deployment="d")] == [0, 3, 2, 1]
+        assert [one.offset for one in dead_letters(conn, limit=2)] == [0, 3]
 
 
 def test_scores_of_a_window_come_without_drills(engine: Engine) -> None:
