@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, func, null, select, text
+from sqlalchemy import ColumnElement, Connection, Select, null, select, text
 
 from pipeline.storage.samples import same_record
 from pipeline.storage.schema import SampleRow, ScoreRow, SegmentRow, StreamRow
@@ -82,11 +82,6 @@ def pictures_by_key(
     """These samples of a deployment, as far as they are still kept, oldest first; each image once."""
     statement = _pictures(thumbnails).where(SampleRow.deployment_id == deployment_id, SampleRow.id.in_(keys))
     return _each_once(conn, statement.order_by(SampleRow.event_time, SampleRow.id))
-
-
-def count_samples(conn: Connection, deployment_id: int) -> int:
-    """How many samples are kept."""
-    return conn.scalar(select(func.count()).where(SampleRow.deployment_id == deployment_id)) or 0
 
 
 def _pictures(thumbnails: bool) -> Select[*tuple[Any, ...]]:
